@@ -1,0 +1,423 @@
+/* What a carrier does: find a task, run it, commit what it wanted when it left its stack.
+ *
+ * Where a carrier with a slot looks, in this order:
+ *
+ *      - the pool stops; its slot has retired; a carrier wants a slot, because it came back
+ *        from the kernel with a task mounted, or because tasks are bound to it (it gets this
+ *        one after a short while, so that neither queues nor OS threads are all that moves)
+ *      - each 61st time, or when the monitor has asked for it (61 tasks can take long):
+ *        the poller, and the injector before its own queues, so that neither starves under
+ *        a slot that never runs dry (61: Go's number, a prime, so that it doesn't fall into
+ *        step with the program)
+ *      - the LIFO place, at most three times in a row: then two tasks that wake each other
+ *        have to queue like everybody
+ *      - in turns: tasks bound to this carrier, tasks that have run here, new tasks (the
+ *        own ones, then the injector, where the overflow of all rings is)
+ *      - due timers (each 16th time also before the queues)
+ *      - new tasks of other slots; started ones, where the policy in slot.c
+ *        allows it
+ *      - the host's idle(), then sleep
+ *
+ * Nothing of a task is touched once it is queued or PARKED: the next carrier may have it. */
+
+#include "cpool/cpool_internal.h"
+
+#include <errno.h>
+
+#define POLL_TICKS  61
+#define TIMER_TICKS 16
+#define LIFO_RUN    3
+/* A spinner looks around this often, with so many pauses between: 2 to 5 us in all, about
+ * what a futex wake-up costs. */
+#define SPIN_ROUNDS 4
+#define SPIN_PAUSES 30
+/* A slot that others want is kept this long: some tens of times what a change of OS threads
+ * costs, and little for a task that waits to go on. */
+#define PASS_AFTER_NS 200000
+
+/* --- Find ---------------------------------------------------------------------------- */
+
+static struct cpool_task *
+take_started(struct cpool_slot *s)
+{
+    struct cpool_task *t = cpool__ring_pop(&s->started);
+    if (t == NULL && cpool__queue_len(&s->inbox) != 0) {
+        t = cpool__queue_pop_list(&s->inbox, s->started.size / 2);
+        if (t != NULL) {
+            for (struct cpool_task *u = t->next, *next; u != NULL; u = next) {
+                next = u->next;
+                /* The ring was empty and only its holder fills it. */
+                bool pushed = cpool__ring_push(&s->started, u);
+                CONT_CHECK(pushed);
+            }
+        }
+    }
+    if (t != NULL && !cpool__slot_has_started(s)) {
+        CPOOL__STORE(&s->dry, CPOOL__LOAD(&s->dry) + 1);
+    }
+    return t;
+}
+
+static struct cpool_task *
+take_injected(struct cpool_slot *s, bool only_one)
+{
+    struct cpool__queue *q = &cpool__pool.injector;
+    size_t n = cpool__queue_len(q);
+    if (n == 0) {
+        return NULL;
+    }
+    n = n / (size_t)CPOOL__LOAD(&cpool__pool.parallelism) + 1;
+    if (n > s->fresh.size / 2) {
+        n = s->fresh.size / 2;
+    }
+    return cpool__first_of(s, cpool__queue_pop_list(q, only_one ? 1 : n));
+}
+
+static struct cpool_task *
+take_local(struct cpool_carrier *c, struct cpool_slot *s)
+{
+    struct cpool_task *t = cpool__take_lifo(s);
+    if (t != NULL) {
+        if (++s->lifo_run <= LIFO_RUN) {
+            return t;
+        }
+        cpool__push_started(s, t);
+    }
+    s->lifo_run = 0;
+    unsigned turn = (unsigned)(CPOOL__LOAD(&s->tick) % 3);
+    for (unsigned i = 0; i < 3; i++) {
+        switch ((turn + i) % 3) {
+        case 0:
+            t = cpool__queue_pop(&c->sticky);
+            break;
+        case 1:
+            t = take_started(s);
+            break;
+        case 2:
+            t = cpool__ring_pop(&s->fresh);
+            if (t == NULL) {
+                t = take_injected(s, false);
+            }
+            break;
+        }
+        if (t != NULL) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+static bool
+run_timers(struct cpool_slot *s)
+{
+    int64_t next = CPOOL__LOAD(&s->timers.next);
+    if (next == CPOOL_FOREVER || next > cpool_now()) {
+        return false;
+    }
+    struct cpool_task *woken = cpool__timers_run(s, cpool_now());
+    cpool__ready_list(woken);
+    return woken != NULL;
+}
+
+static bool
+poll_now(void)
+{
+    if (!cpool__may_poll()) {
+        return false;
+    }
+    struct cpool_task *woken = NULL;
+    cpool__poll(0, &woken);
+    cpool__ready_list(woken);
+    return woken != NULL;
+}
+
+static struct cpool_task *
+search(struct cpool_carrier *c, struct cpool_slot *s)
+{
+    struct cpool_task *t = cpool__steal(s);
+    if (t != NULL) {
+        return t;
+    }
+    /* The poller may have something at once: better than to look at idle queues. */
+    if ((!c->cede_poll && cpool__may_poll()) || !cpool__try_spin(c)) {
+        return NULL;
+    }
+    for (int round = 0; round < SPIN_ROUNDS; round++) {
+        for (int i = 0; i < SPIN_PAUSES; i++) {
+            cpool__pause();
+        }
+        if ((t = take_local(c, s)) != NULL || (t = cpool__steal(s)) != NULL) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+/* Gives the slot to a carrier that waits for one.  False if none does any more. */
+static bool
+pass_slot_on(struct cpool_slot *s)
+{
+    struct cpool__pool *p = &cpool__pool;
+    cpool__lock(&p->lock);
+    bool passed = cpool__slot_give_lock_held(s);
+    cpool__unlock(&p->lock);
+    return passed;
+}
+
+static void
+give_slot_up(struct cpool_slot *s)
+{
+    struct cpool__pool *p = &cpool__pool;
+    cpool__slot_drain(s);
+    cpool__lock(&p->lock);
+    cpool__slot_release_lock_held(s);
+    cpool__unlock(&p->lock);
+    if (cpool__work_waits()) {
+        cpool__work_made();
+    }
+}
+
+/* Others want c's slot: has it had its turn? */
+static bool
+should_pass(struct cpool_carrier *c)
+{
+    if (!c->ran) {
+        return false;
+    }
+    int64_t now = cpool_now();
+    if (c->wanted_since == 0) {
+        c->wanted_since = now;
+    }
+    return now - c->wanted_since >= PASS_AFTER_NS;
+}
+
+/* The next task, or NULL if this OS thread is to end. */
+static struct cpool_task *
+find(struct cpool_carrier *c)
+{
+    struct cpool__pool *p = &cpool__pool;
+    for (;;) {
+        struct cpool_slot *s = CPOOL__LOAD(&c->slot);
+        struct cpool_task *t;
+        if (cpool__is_stopping()) {
+            return NULL;
+        }
+        if (CPOOL__LOAD(&s->retired)) {
+            cpool__stop_spinning(c);
+            give_slot_up(s);
+            if (!cpool__carrier_without_slot(c)) {
+                return NULL;
+            }
+            continue;
+        }
+        if (CPOOL__LOAD(&p->wanting.len) == 0) {
+            c->wanted_since = 0;
+        }
+        else if (should_pass(c)) {
+            cpool__stop_spinning(c);
+            if (pass_slot_on(s)) {
+                if (!cpool__carrier_without_slot(c)) {
+                    return NULL;
+                }
+                continue;
+            }
+        }
+        uint64_t tick = CPOOL__LOAD(&s->tick);
+        bool attention = CPOOL__LOAD(&s->attention);
+        if (attention) {
+            CPOOL__STORE(&s->attention, false);
+        }
+        if (attention || tick % TIMER_TICKS == 0) {
+            run_timers(s);
+        }
+        if (attention || tick % POLL_TICKS == 0) {
+            poll_now();
+            t = take_injected(s, true);
+            if (t != NULL) {
+                return t;
+            }
+        }
+        if (cpool__chaos(s, 8) && (t = cpool__steal(s)) != NULL) {
+            return t;
+        }
+        t = take_local(c, s);
+        if (t != NULL) {
+            return t;
+        }
+        if (run_timers(s)) {
+            continue;
+        }
+        t = search(c, s);
+        if (t != NULL) {
+            return t;
+        }
+        if (CPOOL__LOAD(&p->wanting.len) != 0) {
+            c->ran = true;              /* it has nothing to run: pass the slot on     */
+            c->wanted_since = 1;
+            continue;
+        }
+        /* seq_cst: cleared, then looked; partner cpool_carrier_attend, whose caller has left
+         * what there is to do before */
+        atomic_store(&c->attend, false);
+        if (p->host.idle != NULL && p->host.idle(c)) {
+            continue;
+        }
+        if (!cpool__sleep(c) && !cpool__carrier_without_slot(c)) {
+            return NULL;
+        }
+    }
+}
+
+/* --- Run ------------------------------------------------------------------------------ */
+
+/* Puts a task that ran here, and is RUNNABLE, at the end of its queue. */
+static void
+requeue(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
+{
+    if (t->flags & CPOOL_TASK_STICKY) {
+        cpool__queue_push(&c->sticky, t);
+    }
+    else if (cpool__chaos(s, 4)) {
+        int n = CPOOL__LOAD(&cpool__pool.parallelism);
+        cpool__push_remote(cpool__slot((int)(cpool__random(s) % (unsigned)n)), t);
+    }
+    else {
+        cpool__push_started(s, t);
+    }
+}
+
+static void
+commit_park(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
+{
+    CPOOL__COUNT(s, parks);
+    if (t->flags & CPOOL_TASK_STICKY) {
+        c->sticky_count++;
+    }
+    if (c->deadline != CPOOL_FOREVER) {
+        t->timer.deadline = c->deadline;
+        cpool__timer_insert(s, t);
+    }
+    cpool__reclaim_before_commit(s, t);
+    if (cpool__task_commit_park(t)) {
+        requeue(c, s, t);
+    }
+}
+
+static void
+commit_yield(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
+{
+    CPOOL__COUNT(s, yields);
+    if (t->flags & CPOOL_TASK_STICKY) {
+        c->sticky_count++;
+    }
+    atomic_fetch_add_explicit(&t->word, (uint64_t)CPOOL_RUNNABLE - CPOOL_RUNNING,
+                              memory_order_acq_rel);
+    if (CPOOL__LOAD(&s->attention)) {
+        run_timers(s);                  /* t was preempted for them: they go first     */
+    }
+    requeue(c, s, t);
+}
+
+/* No stack could be had for its first run.  It waits until a task ends somewhere; if none
+ * does, the monitor tries again now and then: others may have freed memory. */
+static void
+starve(struct cpool_carrier *c, struct cpool_task *t)
+{
+    if (t->flags & CPOOL_TASK_STICKY) {
+        c->sticky_count++;
+    }
+    t->flags &= ~(uint32_t)CPOOL_TASK_STARTED;
+    atomic_fetch_add_explicit(&t->word, (uint64_t)CPOOL_RUNNABLE - CPOOL_RUNNING,
+                              memory_order_acq_rel);
+    cpool__queue_push(&cpool__pool.starved, t);
+    cpool__monitor_notice();
+}
+
+/* Lets one of them try again. */
+void
+cpool__feed_one(void)
+{
+    struct cpool__pool *p = &cpool__pool;
+    struct cpool_task *t = cpool__queue_pop(&p->starved);
+    if (t == NULL) {
+        return;
+    }
+    if (t->flags & CPOOL_TASK_STICKY) {
+        struct cpool_carrier *its = t->carrier;
+        cpool__queue_push(&its->sticky, t);
+        cpool__wake_sticky(its);
+    }
+    else {
+        cpool__queue_push(&p->injector, t);
+        cpool__work_made();
+    }
+}
+
+static void
+finish(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
+{
+    struct cpool__pool *p = &cpool__pool;
+    /* release: partner cpool_get_stats, which then sees that it had been spawned */
+    atomic_store_explicit(&s->counters.finished, CPOOL__LOAD(&s->counters.finished) + 1,
+                          memory_order_release);
+    atomic_fetch_add_explicit(&t->word, (uint64_t)CPOOL_DONE - CPOOL_RUNNING,
+                              memory_order_acq_rel);
+    cpool__feed_one();
+    p->host.finished(c, t);
+}
+
+static void
+run(struct cpool_carrier *c, struct cpool_task *t)
+{
+    struct cpool__pool *p = &cpool__pool;
+    struct cpool_slot *s = CPOOL__LOAD(&c->slot);
+    cpool__stop_spinning(c);
+    if (t->flags & CPOOL_TASK_STICKY) {
+        CONT_CHECK(t->carrier == c && c->sticky_count > 0);
+        c->sticky_count--;
+    }
+    else if ((t->flags & CPOOL_TASK_STARTED) && t->carrier != c) {
+        CPOOL__COUNT(s, migrations);
+    }
+    t->flags |= CPOOL_TASK_STARTED;
+    t->carrier = c;
+    t->home = s;
+    uint64_t w = atomic_fetch_add_explicit(&t->word,
+                                           (uint64_t)CPOOL_RUNNING - CPOOL_RUNNABLE,
+                                           memory_order_acq_rel);
+    if (CONT__UNLIKELY(w & CPOOL__W_FROZEN)) {
+        cpool__thaw(s, t);
+    }
+    c->ran = true;
+    CPOOL__STORE(&s->tick, CPOOL__LOAD(&s->tick) + 1);
+    CPOOL__STORE(&c->task, t);
+    p->host.mount(c, t);
+    int r = cont_resume(&t->cont);
+    p->host.unmount(c, t);
+    CPOOL__STORE(&c->task, NULL);
+    s = CPOOL__LOAD(&c->slot);          /* another one, if t has blocked too long      */
+    if (r == 0 && cont_state(&t->cont) == CONT_DONE) {
+        finish(c, s, t);
+    }
+    else if (r == 0) {
+        if (c->action == CPOOL__DO_PARK) {
+            commit_park(c, s, t);
+        }
+        else {
+            commit_yield(c, s, t);
+        }
+    }
+    else {
+        CONT_CHECK(r == -ENOMEM);
+        starve(c, t);
+    }
+}
+
+void
+cpool__worker(struct cpool_carrier *c)
+{
+    struct cpool_task *t;
+    while ((t = find(c)) != NULL) {
+        run(c, t);
+    }
+}

@@ -1,0 +1,605 @@
+/* Descriptors: readiness, deadlines, several waiters, close, reuse of a number that was
+ * closed behind the pool's back, many at once; all of it with both pollers. */
+
+#include "pool_test.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+static int p[2];
+
+static void
+open_pipe(void)
+{
+    CHECK_EQ(pipe2(p, O_CLOEXEC | O_NONBLOCK), 0);
+}
+
+static void
+close_fd(int fd)
+{
+    cpool_fd_close_begin(fd);
+    errno = 1234;
+    CHECK_EQ(close(fd), 0);
+    cpool_fd_close_end(fd);
+    CHECK_EQ(errno, 1234);
+}
+
+static void
+close_pipe(void)
+{
+    close_fd(p[0]);
+    close_fd(p[1]);
+}
+
+static void
+put(int fd)
+{
+    CHECK_EQ(write(fd, "x", 1), 1);
+}
+
+static void
+get(int fd)
+{
+    char c;
+    CHECK_EQ(read(fd, &c, 1), 1);
+}
+
+static void
+nothing_left(void)
+{
+    CHECK_EQ(cpool__pool.fd_waiters, 0);
+    for (int i = 0; i < cpool__slot_count(); i++) {
+        CHECK_EQ(cpool__slot(i)->timers.count, 0);
+    }
+}
+
+static void
+alone(struct work *w)
+{
+    (void)w;
+    open_pipe();
+    CHECK_EQ(cpool_wait_fd(p[1], POLLOUT, CPOOL_FOREVER, "out"), POLLOUT);
+    CHECK_EQ(cpool_wait_fd(p[0], POLLIN, cpool_now() + 1000000, "in"), -ETIMEDOUT);
+    CHECK_EQ(cpool_wait_fd(p[0], POLLIN, 1, "past"), -ETIMEDOUT);
+    put(p[1]);
+    CHECK_EQ(cpool_wait_fd(p[0], POLLIN, CPOOL_FOREVER, "in"), POLLIN);
+    CHECK_EQ(cpool_wait_fd(p[0], POLLIN, CPOOL_FOREVER, "still in"), POLLIN);
+    get(p[0]);
+    CHECK_EQ(cpool_wait_fd(-1, POLLIN, CPOOL_FOREVER, "bad"), -EBADF);
+    CHECK_EQ(cpool_wait_fd(999999, POLLIN, CPOOL_FOREVER, "bad"), -EBADF);
+    CHECK_EQ(cpool_wait_fd(INT32_MAX, POLLIN, CPOOL_FOREVER, "beyond the table"), -ENOMEM);
+    int file = open("/", O_RDONLY | O_CLOEXEC);
+    CHECK_EQ(cpool_wait_fd(file, POLLIN, CPOOL_FOREVER, "directory"), -EPERM);
+    close(file);
+
+    /* A token is neither taken by a wait nor ends it. */
+    cpool_unpark(cpool_current());
+    CHECK_EQ(cpool_wait_fd(p[0], POLLIN, cpool_now() + 1000000, "deaf"), -ETIMEDOUT);
+    CHECK_EQ(cpool_park(0, "token"), 0);
+
+    /* The other end hangs up. */
+    close_fd(p[1]);
+    CHECK(cpool_wait_fd(p[0], POLLIN, CPOOL_FOREVER, "hang-up") & POLLHUP);
+    close_fd(p[0]);
+    CHECK_EQ(cpool_wait_fd(p[0], POLLIN, CPOOL_FOREVER, "closed"), -EBADF);
+}
+
+/* The number comes back as another file, after a close that nobody announced. */
+static void
+reuse(struct work *w)
+{
+    (void)w;
+    open_pipe();
+    int kept = dup(p[0]);               /* the old open file lives on                  */
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(cpool_wait_fd(p[0], POLLIN, cpool_now() + 100000, "old"), -ETIMEDOUT);
+        int old = p[0], s[2];
+        CHECK_EQ(close(old), 0);
+        CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
+        if (s[0] != old) {
+            CHECK_EQ(dup3(s[0], old, O_CLOEXEC), old);
+            close(s[0]);
+            s[0] = old;
+        }
+        put(p[1]);                      /* ready in the old file only                  */
+        CHECK_EQ(cpool_wait_fd(old, POLLIN, cpool_now() + 1000000, "new"), -ETIMEDOUT);
+        put(s[1]);
+        CHECK_EQ(cpool_wait_fd(old, POLLIN, CPOOL_FOREVER, "new"), POLLIN);
+        close(s[0]);
+        close(s[1]);
+        p[0] = dup(kept);
+        get(p[0]);
+    }
+    close(kept);
+    close_pipe();
+}
+
+static void
+nothing(struct work *w)
+{
+    (void)w;
+}
+
+static void
+waits_in(struct work *w)
+{
+    w->n = cpool_wait_fd((int)(intptr_t)w->arg, POLLIN, CPOOL_FOREVER, "crowd");
+}
+
+static void
+waits_out(struct work *w)
+{
+    w->n = cpool_wait_fd((int)(intptr_t)w->arg, POLLOUT, CPOOL_FOREVER, "crowd");
+}
+
+static void
+waits_briefly(struct work *w)
+{
+    w->n = cpool_wait_fd((int)(intptr_t)w->arg, POLLIN, cpool_now() + 2000000, "crowd");
+}
+
+static void
+until_parked(struct work **w, int n)
+{
+    for (int i = 0; i < n; i++) {
+        await_state(w[i], CPOOL_PARKED);
+    }
+}
+
+/* Readers and writers of one socket; those of one direction don't see the other's event. */
+static void
+test_crowd(void)
+{
+    enum { N = 20 };
+    struct work *w[N];
+    int s[2];
+    char block[65536] = {0};
+    start(2);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, s), 0);
+    while (write(s[0], block, sizeof(block)) > 0) {
+    }
+    for (int i = 0; i < N; i++) {
+        w[i] = go(i % 2 ? waits_out : waits_in, (void *)(intptr_t)s[0]);
+    }
+    until_parked(w, N);
+    struct work *brief = go(waits_briefly, (void *)(intptr_t)s[0]);
+    wait_finished(1);
+    CHECK_EQ(brief->n, -ETIMEDOUT);
+    free(brief);
+    put(s[1]);
+    wait_finished(1 + N / 2);
+    for (int i = 0; i < N; i++) {
+        CHECK_EQ(cpool_task_state(&w[i]->task), i % 2 ? CPOOL_PARKED : CPOOL_DONE);
+    }
+    while (read(s[1], block, sizeof(block)) > 0) {
+    }
+    wait_finished(1 + N);
+    for (int i = 0; i < N; i++) {
+        CHECK_EQ(w[i]->n, i % 2 ? POLLOUT : POLLIN);
+        free(w[i]);
+    }
+    nothing_left();
+    stop();
+    close(s[0]);
+    close(s[1]);
+}
+
+static void
+test_close(void)
+{
+    enum { N = 10 };
+    struct work *w[N];
+    start(2);
+    int strange[] = {-1, INT32_MAX, 12345};     /* never waited for                    */
+    for (int i = 0; i < 3; i++) {
+        cpool_fd_close_begin(strange[i]);
+        cpool_fd_close_end(strange[i]);
+    }
+    for (int round = 0; round < 20; round++) {
+        open_pipe();
+        for (int i = 0; i < N; i++) {
+            w[i] = go(waits_in, (void *)(intptr_t)p[0]);
+        }
+        until_parked(w, N);
+        close_pipe();
+        wait_finished((uint32_t)(N * (round + 1)));
+        for (int i = 0; i < N; i++) {
+            CHECK_EQ(w[i]->n, -ECANCELED);
+            free(w[i]);
+        }
+        nothing_left();
+    }
+    stop();
+}
+
+/* --- A wait that begins while the descriptor is being closed ---------------------------- */
+
+/* As a blocking read(2) would be made of tries. */
+static void
+reads(struct work *w)
+{
+    int fd = (int)(intptr_t)w->arg;
+    char c;
+    for (;;) {
+        ssize_t n = read(fd, &c, 1);
+        if (n >= 0 || errno != EAGAIN) {
+            w->n = n >= 0 ? n : -errno;
+            return;
+        }
+        int r = cpool_wait_fd(fd, POLLIN, CPOOL_FOREVER, "read");
+        if (r < 0) {
+            w->n = r == -ECANCELED ? -EBADF : r;
+            return;
+        }
+        w->task.host_data = (char *)w->task.host_data + 1;      /* hints                */
+    }
+}
+
+static void
+polls(struct work *w)
+{
+    struct pollfd fd = {.fd = (int)(intptr_t)w->arg, .events = POLLIN};
+    CHECK_EQ(cpool_wait_fds(&fd, 1, CPOOL_FOREVER, "poll"), 1);
+    w->n = fd.revents;
+}
+
+/* `kept`: the open file lives on elsewhere, so that the kernel keeps a registration. */
+static void
+test_begun_between(void (*body)(struct work *), bool kept)
+{
+    start(2);
+    for (uint32_t i = 0; i < 20; i += 2) {
+        open_pipe();
+        int other = kept ? dup(p[0]) : -1;
+        struct work *before = go(body, (void *)(intptr_t)p[0]);
+        await_state(before, CPOOL_PARKED);
+        cpool_fd_close_begin(p[0]);
+        wait_finished(i + 1);           /* told before the file is gone                */
+        struct work *w = go(body, (void *)(intptr_t)p[0]);
+        await_state(w, CPOOL_PARKED);
+        CHECK_EQ(close(p[0]), 0);
+        cpool_fd_close_end(p[0]);
+        wait_finished(i + 2);
+        CHECK_EQ(before->n, body == polls ? POLLNVAL : -EBADF);
+        CHECK_EQ(w->n, body == polls ? POLLNVAL : -EBADF);
+        nothing_left();
+        free(before);
+        free(w);
+        close_fd(p[1]);
+        if (kept) {
+            close(other);
+        }
+    }
+    stop();
+}
+
+/* The number is in use again before close(2) has returned, as with SO_LINGER. */
+static void
+test_next_file(void (*body)(struct work *), bool kept)
+{
+    start(2);
+    for (uint32_t i = 0; i < 40; i += 2) {
+        int old[2];
+        open_pipe();
+        old[0] = p[0];
+        old[1] = p[1];
+        int other = kept ? dup(old[0]) : -1;
+        bool late = i % 4 != 0;         /* one that means the old file                 */
+        cpool_fd_close_begin(old[0]);
+        struct work *w = NULL;
+        if (late) {
+            w = go(body, (void *)(intptr_t)old[0]);
+            await_state(w, CPOOL_PARKED);
+        }
+        open_pipe();
+        CHECK_EQ(dup3(p[0], old[0], O_CLOEXEC), old[0]);
+        close(p[0]);
+        p[0] = old[0];
+        struct work *v = go(body, (void *)(intptr_t)p[0]);
+        await_state(v, CPOOL_PARKED);
+        if (i % 8 < 4) {
+            /* Served before the old close is over. */
+            put(p[1]);
+            put(p[1]);
+            wait_finished(i + 1 + late);
+            cpool_fd_close_end(old[0]);
+        }
+        else {
+            cpool_fd_close_end(old[0]);
+            struct pollfd none;
+            poll(&none, 0, 2);
+            CHECK(cpool_task_state(&v->task) != CPOOL_DONE);
+            put(p[1]);
+            put(p[1]);
+            wait_finished(i + 1 + late);
+        }
+        CHECK_EQ(v->n, body == polls ? POLLIN : 1);
+        if (late) {
+            CHECK_EQ(w->n, body == polls ? POLLIN : 1);
+            free(w);
+        }
+        else {
+            go_and_forget(nothing, NULL);
+            wait_finished(i + 2);
+        }
+        free(v);
+        nothing_left();
+        close_pipe();
+        close(old[1]);
+        if (kept) {
+            close(other);
+        }
+    }
+    stop();
+}
+
+/* A close that takes long, as with SO_LINGER, makes nobody spin. */
+static void
+test_long_close(void)
+{
+    start(1);
+    open_pipe();
+    int other = dup(p[0]);
+    cpool_fd_close_begin(p[0]);
+    struct work *w = go(reads, (void *)(intptr_t)p[0]);
+    await_state(w, CPOOL_PARKED);
+    struct cpool_stats before, after;
+    cpool_get_stats(&before);
+    struct pollfd none;
+    poll(&none, 0, 50);
+    cpool_get_stats(&after);
+    CHECK_EQ(after.parks, before.parks);
+    close(p[0]);
+    cpool_fd_close_end(p[0]);
+    wait_finished(1);
+    CHECK_EQ(w->n, -EBADF);
+    CHECK(w->task.host_data == (void *)1);
+    free(w);
+    close(other);
+    close_fd(p[1]);
+    stop();
+}
+
+/* Both at any time: whatever the order, all readers come to an end. */
+static void
+reads_after_a_while(struct work *w)
+{
+    int yields = (int)(w->n % 50);
+    for (int i = 0; i < yields; i++) {
+        cpool_yield();
+    }
+    if (w->n % 2) {
+        reads(w);
+        CHECK_EQ(w->n, -EBADF);
+    }
+    else {
+        polls(w);
+        CHECK_EQ(w->n, POLLNVAL);
+    }
+}
+
+static void
+spin(uint64_t *rng)
+{
+    for (uint64_t i = check_random(rng) % 1000; i > 0; i--) {
+        cpool__pause();
+    }
+}
+
+static void
+test_race(void)
+{
+    enum { N = 8 };
+    uint64_t rng = 12345;
+    start(2);
+    uint32_t all = 0;
+    for (long round = check_scale(500); round > 0; round--) {
+        open_pipe();
+        int other = round % 2 ? dup(p[0]) : -1;
+        for (int i = 0; i < N; i++) {
+            struct work *w = work_new(reads_after_a_while, (void *)(intptr_t)p[0]);
+            w->autofree = true;
+            w->n = (long)(check_random(&rng) % 1000);
+            CHECK_EQ(cpool_spawn(&w->task), 0);
+        }
+        spin(&rng);
+        cpool_fd_close_begin(p[0]);
+        spin(&rng);
+        CHECK_EQ(close(p[0]), 0);
+        spin(&rng);
+        cpool_fd_close_end(p[0]);
+        wait_finished(all += N);
+        nothing_left();
+        close_fd(p[1]);
+        if (other >= 0) {
+            close(other);
+        }
+    }
+    stop();
+}
+
+static void
+many(struct work *w)
+{
+    enum { N = 50 };
+    int pipes[N][2];
+    struct pollfd fds[N];
+    (void)w;
+    for (int i = 0; i < N; i++) {
+        CHECK_EQ(pipe2(pipes[i], O_CLOEXEC | O_NONBLOCK), 0);
+        fds[i] = (struct pollfd){.fd = pipes[i][0], .events = POLLIN};
+    }
+    CHECK_EQ(cpool_wait_fds(fds, N, cpool_now() + 1000000, "many"), 0);
+    CHECK_EQ(cpool_wait_fds(fds, 0, cpool_now() + 1000000, "none"), 0);
+    CHECK_EQ(cpool_wait_fds(fds, N, 0, "look"), 0);
+    put(pipes[7][1]);
+    put(pipes[9][1]);
+    CHECK_EQ(cpool_wait_fds(fds, N, CPOOL_FOREVER, "many"), 2);
+    CHECK(fds[7].revents == POLLIN && fds[9].revents == POLLIN && fds[8].revents == 0);
+    get(pipes[7][0]);
+    get(pipes[9][0]);
+    fds[3].fd = -1;
+    fds[4].fd = pipes[5][0];            /* one descriptor twice                        */
+    CHECK_EQ(cpool_wait_fds(fds, N, cpool_now() + 1000000, "many"), 0);
+    put(pipes[5][1]);
+    CHECK_EQ(cpool_wait_fds(fds, N, CPOOL_FOREVER, "many"), 2);
+    get(pipes[5][0]);
+    fds[3].fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    CHECK_EQ(cpool_wait_fds(fds, N, CPOOL_FOREVER, "a file"), 1);
+    CHECK_EQ(fds[3].revents, POLLIN);
+    fds[3].events = 0;
+    CHECK_EQ(cpool_wait_fds(fds, N, cpool_now() + 1000000, "a file, nothing asked"), 0);
+    close(fds[3].fd);
+    CHECK_EQ(cpool_wait_fds(fds, N, CPOOL_FOREVER, "closed"), 1);
+    CHECK_EQ(fds[3].revents, POLLNVAL);
+    for (int i = 0; i < N; i++) {
+        close(pipes[i][0]);
+        close(pipes[i][1]);
+    }
+}
+
+static void
+waits_many(struct work *w)
+{
+    struct pollfd fds[2] = {{.fd = p[0], .events = POLLIN},
+                            {.fd = (int)(intptr_t)w->arg, .events = POLLIN}};
+    w->n = cpool_wait_fds(fds, 2, CPOOL_FOREVER, "two");
+    CHECK(fds[0].revents == 0 || w->n == 1);
+    CHECK(fds[1].revents == 0 || w->n == 1);
+}
+
+static void
+test_many_from_outside(void)
+{
+    int other[2];
+    start(2);
+    open_pipe();
+    CHECK_EQ(pipe2(other, O_CLOEXEC), 0);
+    for (uint32_t i = 1; i <= 20; i++) {
+        struct work *w = go(waits_many, (void *)(intptr_t)other[0]);
+        await_state(w, CPOOL_PARKED);
+        if (i % 4 == 0) {
+            cpool_fd_close_begin(other[0]);     /* announced: ends the wait            */
+            cpool_fd_close_end(other[0]);
+        }
+        else {
+            put(i % 2 ? p[1] : other[1]);
+        }
+        wait_finished(i);
+        CHECK_EQ(w->n, 1);
+        if (i % 4 != 0) {
+            get(i % 2 ? p[0] : other[0]);
+        }
+        free(w);
+        nothing_left();
+    }
+    close_pipe();
+    close(other[0]);
+    close(other[1]);
+    stop();
+}
+
+/* Messages through chains of pipes. */
+struct link {
+    int in, out;
+};
+
+static void
+forwards(struct work *w)
+{
+    struct link *l = w->arg;
+    char c;
+    for (;;) {
+        ssize_t n = read(l->in, &c, 1);
+        if (n == 0) {
+            break;
+        }
+        if (n < 0) {
+            CHECK(cpool_wait_fd(l->in, POLLIN, CPOOL_FOREVER, "chain") > 0);
+            continue;
+        }
+        w->n++;
+        while (write(l->out, &c, 1) < 0) {
+            CHECK(cpool_wait_fd(l->out, POLLOUT, CPOOL_FOREVER, "chain") > 0);
+        }
+    }
+    close_fd(l->out);
+}
+
+static void
+test_chain(int parallelism, int links, int messages)
+{
+    start(parallelism);
+    struct link *l = calloc((size_t)links, sizeof(*l));
+    struct work **w = calloc((size_t)links, sizeof(*w));
+    int first[2], next[2];
+    CHECK_EQ(pipe2(first, O_CLOEXEC | O_NONBLOCK), 0);
+    int in = first[0];
+    for (int i = 0; i < links; i++) {
+        CHECK_EQ(pipe2(next, O_CLOEXEC | O_NONBLOCK), 0);
+        l[i] = (struct link){in, next[1]};
+        in = next[0];
+        w[i] = go(forwards, &l[i]);
+    }
+    fcntl(first[1], F_SETFL, 0);
+    fcntl(in, F_SETFL, 0);
+    for (int i = 0; i < messages; i++) {
+        put(first[1]);
+        if (i % 8 == 7) {
+            for (int k = 0; k < 8; k++) {
+                get(in);
+            }
+        }
+    }
+    close(first[1]);
+    wait_finished((uint32_t)links);
+    for (int i = 0; i < links; i++) {
+        CHECK_EQ(w[i]->n, messages);
+        close(l[i].in);
+        free(w[i]);
+    }
+    close(in);
+    free(l);
+    free(w);
+    nothing_left();
+    stop();
+}
+
+static void
+all(void)
+{
+    start(1);
+    struct work *w = go(alone, NULL);
+    wait_finished(1);
+    struct work *v = go(reuse, NULL);
+    wait_finished(2);
+    struct work *u = go(many, NULL);
+    wait_finished(3);
+    nothing_left();
+    stop();
+    free(u);
+    free(v);
+    free(w);
+    test_crowd();
+    test_close();
+    void (*bodies[])(struct work *) = {reads, polls};
+    for (int i = 0; i < 4; i++) {
+        test_begun_between(bodies[i / 2], i % 2);
+        test_next_file(bodies[i / 2], i % 2);
+    }
+    test_long_close();
+    test_race();
+    test_many_from_outside();
+    test_chain(1, 50, (int)check_scale(400) / 8 * 8);
+    test_chain(3, 50, (int)check_scale(400) / 8 * 8);
+}
+
+int
+main(void)
+{
+    setenv("CPOOL_TEST_POLLER", "epoll", 1);
+    all();
+    setenv("CPOOL_TEST_POLLER", "poll", 1);
+    all();
+    return 0;
+}
