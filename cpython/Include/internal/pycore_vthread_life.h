@@ -1,0 +1,21 @@
+#ifndef Py_INTERNAL_VTHREAD_LIFE_H
+#define Py_INTERNAL_VTHREAD_LIFE_H
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+// Between carrier.c and vthread.c: what the pool calls on behalf of one thread.
+
+#include "pycore_vthread_state.h"
+
+// Makes a struct that was just allocated a live thread that is not started.
+void _PyVThread_Prepare(struct _PyVThread *vt, PyInterpreterState *interp);
+// The body, on the thread's own stack.
+void _PyVThread_RunTask(struct cpool_task *t);
+// On the carrier's stack, after the thread has left its own for good.
+void _PyVThread_Finished(struct cpool_carrier *c, struct cpool_task *t);
+// In a forked child: vt, the thread that forked, is the only one; NULL if a platform thread is.
+void _PyVThread_ForkedIn(struct _PyVThread *vt);
+
+#endif   // !Py_INTERNAL_VTHREAD_LIFE_H

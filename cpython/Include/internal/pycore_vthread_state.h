@@ -1,0 +1,159 @@
+#ifndef Py_INTERNAL_VTHREAD_STATE_H
+#define Py_INTERNAL_VTHREAD_STATE_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+/* A virtual thread, as the glue sees it.  Only Python/vthread*.c, Python/carrier.c and
+ * Modules/_vthreadmodule.c include this header; everybody else asks pycore_vthread.h.
+ *
+ *     struct _PyVThread
+ *     +-----------------------+  <- its ident, and its PyThreadState *
+ *     | ts    PyThreadState   |  what C frames hold in registers: never moves
+ *     +-----------------------+
+ *     | task  cpool_task      |  what the scheduler knows: continuation, timer, state
+ *     +-----------------------+
+ *     | wait  wait_entry      |  what a waker may touch while it is parked
+ *     +-----------------------+
+ *     | chunk                 |  the first data stack chunk: a few Python frames
+ *     +-----------------------+
+ *
+ * The memory is type-stable: once a struct has been a virtual thread it is never anything
+ * else until the process ends.  So whoever looks at `os->mounted` without a lock, sets an
+ * eval-breaker bit late, or walks the slabs, may hit the wrong thread, but never a wrong
+ * thing; every reader tolerates the former.
+ *
+ * Who writes: the thread itself (T), the OS thread that mounts it (C), its creator before
+ * it is spawned (N).
+ */
+
+#include <stdbool.h>
+#include "continuations/cpool.h"
+#include "pycore_osthread.h"
+#include "pycore_tstate.h"
+#include "pycore_vthread.h"
+#include "pycore_vthread_park.h"    // struct wait_entry
+
+// Room for three or four ordinary Python frames (a frame takes 80 bytes and its locals and
+// stack, 150 to 300 together); deeper threads grow by chunks of their own.
+#define _PyVThread_CHUNK_SIZE 1024
+
+struct _PyVThread {
+    _PyThreadStateImpl ts;          // first: a PyThreadState * of a virtual thread is a _PyVThread *
+    struct cpool_task task;
+    struct wait_entry wait;         // T and its waker, by the bucket lock of the parking lot
+    void (*run)(void *);            // N
+    void *run_arg;                  // N
+    PyObject *thread;               // N, T: strong; what current() returns
+    bool hidden;                    // N, T: the runtime's own, or has ended: in no list
+    int pins;                       // T: depth of pin()
+    int64_t since;                  // T: when it last began to wait, coarse monotonic ns
+    bool bound;                     // T: sticky for the wait at hand: park-safe frames
+    bool blocked;                   // T: between cpool_block_begin and _end
+    bool attach_may_park;           // T: this attach has no caller that reads errno afterwards
+    uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
+    bool live;                      // N, C: atomic; between its creation and its end
+    bool reachable;                 // N, T, attached: its end will drop what others give to it
+    struct _PyVThread *next_free;   // under the slab lock
+    _Alignas(16) char chunk[_PyVThread_CHUNK_SIZE];
+};
+
+static inline struct _PyVThread *
+_PyVThread_FromTask(struct cpool_task *t)
+{
+    return _Py_CONTAINER_OF(t, struct _PyVThread, task);
+}
+
+// The virtual thread whose state this is, or NULL if it is a platform thread's.
+static inline struct _PyVThread *
+_PyVThread_FromState(PyThreadState *tstate)
+{
+    return ((_PyThreadStateImpl *)tstate)->vthread;
+}
+
+static inline struct _PyVThread *
+_PyVThread_Current(void)
+{
+    _PyOSThreadState *os = _PyOSThread_GetCurrent();
+    return os == NULL ? NULL : os->vthread;
+}
+
+// --- vthread_slab.c: where the structs live ---------------------------------------------
+
+// A struct with undefined contents but for `live`, which is false; NULL without memory.
+struct _PyVThread *_PyVThread_Alloc(void);
+void _PyVThread_Free(struct _PyVThread *vt);
+// Calls fn for each struct that is live; stops when it returns nonzero, and returns that.
+// Takes no lock: threads may start and end meanwhile, unless the world is stopped.
+int _PyVThread_ForEach(int (*fn)(struct _PyVThread *, void *), void *arg);
+// The same walk by hand: the next struct that is live, or NULL.
+void _PyVThread_BeginWalk(struct _PyVThread_Walk *walk);
+struct _PyVThread *_PyVThread_NextLive(struct _PyVThread_Walk *walk);
+// The live virtual thread with this ident, or NULL.
+struct _PyVThread *_PyVThread_FromIdent(unsigned long ident);
+void _PyVThread_SlabAfterFork(struct _PyVThread *survivor);
+
+// --- vthread_mount.c: the fields of a thread state ---------------------------------------
+
+void _PyVThread_InitState(struct _PyVThread *vt, PyInterpreterState *interp);
+void _PyVThread_Mount(struct cpool_carrier *c, struct cpool_task *t);
+void _PyVThread_Unmount(struct cpool_carrier *c, struct cpool_task *t);
+// After an attach that followed a mount: what could not be done while detached.
+void _PyVThread_AfterMount(struct _PyVThread *vt);
+
+// --- vthread_frames.c: which native frames may move --------------------------------------
+
+struct _PyVThread_Object;           // pycore_vthread_text.h
+
+enum _PyVThread_Frames {
+    _PyVThread_CORE_FRAMES,         // may move
+    _PyVThread_SAFE_FRAMES,         // some are of modules that are declared park-safe
+    _PyVThread_FOREIGN_FRAMES,      // some are not
+};
+// Looks at the frames from the caller's to the base of vt's stack, which runs here.
+// *foreign: the first foreign frame's object, or NULL.
+enum _PyVThread_Frames _PyVThread_ClassifyFrames(struct _PyVThread *vt,
+                                                 struct _PyVThread_Object **foreign);
+
+// --- vthread_pin.c -----------------------------------------------------------------------
+
+enum _PyVThread_Pin {
+    _PyVThread_PIN_NONE = 0,
+    _PyVThread_PIN_ASKED,           // pin()
+    _PyVThread_PIN_CRITICAL,        // the OS thread's pin count: finalizer, merge, attach, fork
+    _PyVThread_PIN_FOREIGN,         // a foreign native frame
+    _PyVThread_PIN_OTHER_STATE,     // another thread state is current: a subinterpreter's
+    _PyVThread_NUM_PINS,
+};
+extern const char *const _PyVThread_pin_names[_PyVThread_NUM_PINS];
+extern uint64_t _PyVThread_pin_counts[_PyVThread_NUM_PINS];    // relaxed atomics
+
+// May vt, which runs here, leave its OS thread for the wait or turn that comes next?  It then
+// does so before it asks again.  MayUnmount() is for callers that else block the OS thread:
+// it counts and reports what pins.
+bool _PyVThread_MayUnmount(struct _PyVThread *vt);
+bool _PyVThread_MayYield(struct _PyVThread *vt);
+
+// Reports of pins for a handler: from now on, or no more.  -1 with an exception set.
+int _PyVThread_WatchPins(bool on);
+// Waits for the next report, and returns (thread or None, reason, object's name or None,
+// [(file, line, function), ...]), innermost frame last; None when they are not watched.
+PyObject *_PyVThread_NextPin(void);
+// Reports to stderr, from now on.
+void _PyVThread_TracePins(void);
+
+// --- carrier.c: the pool -----------------------------------------------------------------
+
+// Makes the pool ready to run threads; -1 with an exception set.
+int _PyCarrier_EnsurePool(PyInterpreterState *interp);
+int _PyCarrier_Configure(int parallelism, int max_carriers);    // 0: leave; -1 with exception
+void _PyCarrier_GetConfig(int *all_virtual, int *parallelism, int *max_carriers);
+
+#ifdef __cplusplus
+}
+#endif
+#endif   // !Py_INTERNAL_VTHREAD_STATE_H

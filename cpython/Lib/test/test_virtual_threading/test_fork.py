@@ -1,0 +1,206 @@
+"""fork beside and inside virtual threads: the child has the forking thread alone."""
+
+import unittest
+from test import support
+from test.support.script_helper import assert_python_ok
+
+PRELUDE = """if True:
+            import os, sys, threading, time, multiprocessing, subprocess
+            import virtual_threading
+            from virtual_threading import Thread, is_virtual, spawn, yield_now
+
+            def wait(pid):
+                assert os.waitpid(pid, 0)[1] == 0, "the child failed"
+
+            def in_child(func):
+                # Forks; the child calls func and ends.
+                pid = os.fork()
+                if pid == 0:
+                    try:
+                        func()
+                        sys.stdout.flush()
+                        os._exit(0)
+                    except BaseException:
+                        import traceback
+                        traceback.print_exc()
+                        os._exit(1)
+                wait(pid)
+"""
+
+
+@support.requires_fork()
+class ForkTests(unittest.TestCase):
+
+    def run_ok(self, code):
+        rc, out, err = assert_python_ok('-W', 'ignore', '-c', PRELUDE + code)
+        self.assertEqual(err, b"")
+        return out.decode().splitlines()
+
+    def test_beside_parked_threads(self):
+        self.assertEqual(self.run_ok("""
+            event = threading.Event()
+            threads = [spawn(event.wait) for _ in range(100)]
+
+            def child():
+                assert threading.active_count() == 1, threading.enumerate()
+                assert not any(t.is_alive() for t in threads)
+                threads[0].join()
+                assert threads[0].state == "terminated"
+                assert threading.current_thread() is threading.main_thread()
+                print("child")
+
+            in_child(child)
+            event.set()
+            for thread in threads:
+                thread.join()
+            print("parent")
+            """), ["child", "parent"])
+
+    def test_child_starts_threads(self):
+        self.assertEqual(self.run_ok("""
+            def run():
+                event = threading.Event()
+                found = []
+                threads = [spawn(lambda: found.append(event.wait()))
+                           for _ in range(100)]
+                event.set()
+                for thread in threads:
+                    thread.join()
+                return len(found)
+
+            assert run() == 100
+            in_child(lambda: print(run()))
+            print(run())
+            """), ["100", "100"])
+
+    def test_in_a_virtual_thread(self):
+        self.assertEqual(self.run_ok("""
+            event = threading.Event()
+            others = [spawn(event.wait) for _ in range(20)]
+
+            def child():
+                assert is_virtual()
+                assert threading.active_count() == 1, threading.enumerate()
+                assert threading.enumerate() == [threading.current_thread()]
+                assert threading.main_thread() is threading.current_thread()
+                assert not any(t.is_alive() for t in others)
+                assert threading.current_thread().is_alive()
+                print("child")
+
+            thread = spawn(in_child, child)
+            thread.join()
+            event.set()
+            for thread in others:
+                thread.join()
+            print("parent")
+            """), ["child", "parent"])
+
+    def test_child_of_a_virtual_thread_goes_on(self):
+        # It parks, computes, starts and joins threads.
+        self.assertEqual(self.run_ok("""
+            def child():
+                time.sleep(0.01)
+                yield_now()
+                found = []
+                threads = [spawn(found.append, n) for n in range(50)]
+                for thread in threads:
+                    thread.join()
+                platform = threading.Thread(target=found.append, args=(50,))
+                platform.start()
+                platform.join()
+                print(len(found))
+
+            spawn(in_child, child).join()
+            """), ["51"])
+
+    def test_child_of_a_virtual_thread_ends_by_exit(self):
+        self.assertEqual(self.run_ok("""
+            def run():
+                pid = os.fork()
+                if pid == 0:
+                    sys.exit()          # ends the thread, which is the only one
+                wait(pid)
+                print("parent")
+
+            spawn(run).join()
+            """), ["parent"])
+
+    def test_grandchild(self):
+        self.assertEqual(self.run_ok("""
+            def child():
+                in_child(lambda: print("grandchild"))
+                spawn(in_child, lambda: print("of a thread")).join()
+
+            spawn(in_child, child).join()
+            """), ["grandchild", "of a thread"])
+
+    def test_many_forks(self):
+        self.assertEqual(self.run_ok("""
+            stop = threading.Event()
+
+            def churn():
+                while not stop.is_set():
+                    spawn(yield_now).join()
+
+            threads = [spawn(churn) for _ in range(4)]
+            forks = [spawn(in_child, lambda: None) for _ in range(20)]
+            for thread in forks:
+                thread.join()
+            for _ in range(5):
+                in_child(lambda: spawn(yield_now).join())
+            stop.set()
+            for thread in threads:
+                thread.join()
+            print("end")
+            """), ["end"])
+
+    def test_held_locks(self):
+        # A lock of the program that a lost thread holds stays locked, as ever.
+        self.assertEqual(self.run_ok("""
+            lock = threading.Lock()
+            event = threading.Event()
+            entered = threading.Event()
+
+            def hold():
+                with lock:
+                    entered.set()
+                    event.wait()
+
+            thread = spawn(hold)
+            entered.wait()
+
+            def child():
+                assert not lock.acquire(timeout=0.01)
+                print("child")
+
+            in_child(child)
+            event.set()
+            thread.join()
+            """), ["child"])
+
+    def test_multiprocessing(self):
+        self.assertEqual(self.run_ok("""
+            def run():
+                process = multiprocessing.get_context("fork").Process(
+                    target=print, args=("child",))
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+
+            threads = [spawn(run) for _ in range(3)]
+            for thread in threads:
+                thread.join()
+            """), ["child"] * 3)
+
+    def test_subprocess_in_the_child(self):
+        self.assertEqual(self.run_ok("""
+            def child():
+                print(subprocess.check_output(["/bin/echo", "output"], text=True),
+                      end="")
+
+            spawn(in_child, child).join()
+            """), ["output"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,101 @@
+"""Cold stacks are frozen, and come back as they were.
+
+The runtime freezes the native stacks of threads that have been parked for long when there
+are more than it likes to keep; the hard build, of every thread that parks.
+"""
+
+import functools
+import gc
+import io
+import json
+import sysconfig
+import unittest
+
+from test.test_virtual_threading.util import TestCase
+from virtual_threading import dump, spawn, stats
+
+# More than the runtime keeps: see stack_budget in continuations/cpool.h.
+IS_HARD = 'CONT_HARD' in (sysconfig.get_config_var('CONFIG_ARGS') or '')
+COUNT = 200 if IS_HARD else 20_000
+
+
+class FreezeTests(TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.event = self.make_event()
+
+    def wait(self, value=None):
+        self.event.wait()
+        return value
+
+    def park_until_frozen(self, functions):
+        """Threads of functions, of which some have been frozen meanwhile; and results."""
+        results = [None] * len(functions)
+
+        def run(index, function):
+            results[index] = function()
+
+        before = stats()['freezes']
+        threads = [spawn(run, *item) for item in enumerate(functions)]
+        self.wait_until(lambda: stats()['threads']['parked'] >= len(functions),
+                        "all parked")
+        self.wait_until(lambda: stats()['freezes'] - before >= len(functions) // 10,
+                        "frozen")
+        return threads, results
+
+    def test_values(self):
+        # The frames of C functions between Python's own lie on the native stack.
+        ways = [
+            lambda: self.wait(1),
+            lambda: list(map(self.wait, [1, 2]))[0],
+            lambda: sorted([1, 1], key=self.wait)[0],
+            lambda: functools.reduce(lambda a, b: self.wait(a), [1, 2, 3]),
+        ]
+        threads, results = self.park_until_frozen([ways[i % len(ways)]
+                                                   for i in range(COUNT)])
+        self.event.set()
+        self.join(threads)
+        self.assertEqual(results, [1] * COUNT)
+        self.wait_until(lambda: stats()['stacks_frozen'] == 0, "nothing frozen")
+        self.assertEqual(stats()['image_bytes'], 0)
+
+    def test_seen_while_frozen(self):
+        threads, _ = self.park_until_frozen(
+            [lambda: list(map(self.wait, [1]))] * COUNT)
+        gc.collect()
+        file = io.StringIO()
+        dump(file, format="json")
+        seen = json.loads(file.getvalue())["threads"]
+        stacks = [[frame["function"].rpartition(".")[2] for frame in thread["stack"]]
+                  for thread in seen]
+        expected = ["_bootstrap", "run", "run", "<lambda>", "wait", "wait", "wait"]
+        self.assertEqual([stack for stack in stacks if stack != expected], [])
+        self.assertEqual(len(stacks), COUNT)
+        self.event.set()
+        self.join(threads)
+
+    def test_exceptions(self):
+        def fail(_):
+            self.event.wait()
+            raise LookupError("after the thaw")
+
+        def run():
+            try:
+                return list(map(fail, [1]))
+            except LookupError as exc:
+                names = []
+                traceback = exc.__traceback__
+                while traceback is not None:
+                    names.append(traceback.tb_frame.f_code.co_name)
+                    traceback = traceback.tb_next
+                return names
+
+        threads, results = self.park_until_frozen([run] * COUNT)
+        self.event.set()
+        self.join(threads)
+        self.assertEqual(results, [["run", "fail"]] * COUNT)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,138 @@
+"""Calls that block the OS thread: the carrier's slot is handed to another one."""
+
+import fcntl
+import os
+import socket
+import tempfile
+import threading
+import unittest
+from test.support import import_helper, os_helper
+
+from test.test_virtual_threading.util import TestCase
+from virtual_threading import spawn, stats
+
+ctypes = import_helper.import_module('ctypes')
+
+
+class HandoffTests(TestCase):
+
+    def check_hands_off(self, block, release):
+        """More threads than slots are in block(), and another one runs.
+
+        block() is called with a function that it calls right before it blocks.
+        """
+        count = stats()['parallelism'] + 3
+        entered = threading.Semaphore(0)
+        results = []
+        threads = [spawn(lambda: results.append(block(entered.release)))
+                   for _ in range(count)]
+        try:
+            for _ in range(count):
+                if not entered.acquire(timeout=60):
+                    self.give_up("blocked threads keep others from starting")
+            # These run after all of the others went into their calls.
+            self.assertEqual(self.call_all([lambda: 1] * 10), [1] * 10)
+            self.assertEqual(results, [])
+        finally:
+            release()
+        self.join(threads)
+        return results
+
+    def test_flock(self):
+        with tempfile.NamedTemporaryFile() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+            def block(entering):
+                with open(file.name) as other:
+                    entering()
+                    fcntl.flock(other, fcntl.LOCK_EX)
+
+            self.check_hands_off(block, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+
+    def test_fifo_open(self):
+        with os_helper.temp_dir() as directory:
+            path = os.path.join(directory, "fifo")
+            os.mkfifo(path)
+
+            def block(entering):
+                entering()
+                os.close(os.open(path, os.O_RDONLY))
+
+            # Of readers that come later than the writer opens, none waits.
+            writers = []
+            self.check_hands_off(
+                block, lambda: writers.append(os.open(path, os.O_RDWR)))
+            os.close(writers[0])
+
+    def test_foreign_call(self):
+        # ctypes gives the GIL up, and read() of the C library waits in the kernel.
+        libc = ctypes.CDLL(None)
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        self.addCleanup(os.close, write)
+
+        def block(entering):
+            buffer = ctypes.create_string_buffer(1)
+            entering()
+            return libc.read(read, buffer, 1)
+
+        results = self.check_hands_off(block, lambda: os.write(write, b"x" * 100))
+        self.assertEqual(set(results), {1})
+
+    def test_system(self):
+        read, write = os.pipe()
+        os.set_inheritable(read, True)
+
+        def block(entering):
+            entering()
+            return os.system(f"read line <&{read}")
+
+        def release():
+            os.write(write, b"\n" * 100)
+
+        self.assertEqual(set(self.check_hands_off(block, release)), {0})
+        os.close(read)
+        os.close(write)
+
+    def test_handoffs_are_counted(self):
+        before = stats()['handoffs']
+        self.test_foreign_call()
+        self.assertGreater(stats()['handoffs'], before)
+
+    def test_name_resolution(self):
+        # It does not block here; that it works from virtual threads is the question.
+        def resolve():
+            return socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+
+        self.assertTrue(all(self.call_all([resolve] * 20)))
+
+    def test_regular_files(self):
+        with os_helper.temp_dir() as directory:
+            def write_and_read(number):
+                path = os.path.join(directory, str(number))
+                with open(path, "w") as file:
+                    file.write("x" * 10_000)
+                    file.flush()
+                    os.fsync(file.fileno())
+                with open(path) as file:
+                    return len(file.read())
+
+            results = self.call_all([lambda n=n: write_and_read(n) for n in range(40)])
+        self.assertEqual(results, [10_000] * 40)
+
+    def test_errno_after_a_handoff(self):
+        # What the call left in errno is what Python sees, wherever it goes on.
+        def fail(number):
+            try:
+                os.close(1_000_000) if number % 2 else os.stat("/nonexistent")
+            except OSError as exc:
+                return exc.errno
+
+        results = self.call_all([lambda n=n: [fail(n) for _ in range(50)]
+                                 for n in range(20)])
+        for number, found in enumerate(results):
+            self.assertEqual(len(set(found)), 1, (number, found))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,361 @@
+"""Reads and writes of pipes, FIFOs, terminals and event descriptors park."""
+
+import errno
+import io
+import os
+import pty
+import select
+import socket
+import sys
+import unittest
+from test.support import os_helper, swap_attr
+
+from test.test_virtual_threading.io_util import Hands
+from test.test_virtual_threading.util import COUNT, TestCase
+
+BIG = 1 << 20           # more than a pipe holds
+
+
+class PipeTestCase(TestCase):
+
+    def pipe(self):
+        read, write = os.pipe()
+        self.addCleanup(self.close, read)
+        self.addCleanup(self.close, write)
+        return read, write
+
+    @staticmethod
+    def close(fd):
+        try:
+            os.close(fd)
+        except OSError as exc:
+            if exc.errno != errno.EBADF:
+                raise
+
+
+class ReadTests(PipeTestCase):
+
+    def check_read(self, read):
+        pipes = [self.pipe() for _ in range(COUNT)]
+        ends = Hands(read for read, _ in pipes)
+
+        def release():
+            for fd, write in pipes:
+                self.assertTrue(os.get_blocking(fd))
+                os.write(write, b"hello\n")
+
+        self.assertEqual(self.check_parks(lambda: read(ends()), release),
+                         [b"hello\n"] * COUNT)
+
+    def test_os_read(self):
+        self.check_read(lambda fd: os.read(fd, 100))
+
+    def test_readv(self):
+        def read(fd):
+            buffers = [bytearray(2), bytearray(100)]
+            self.assertEqual(os.readv(fd, buffers), 6)
+            return bytes(buffers[0] + buffers[1][:4])
+        self.check_read(read)
+
+    def test_fileio(self):
+        def read(fd):
+            with io.FileIO(fd, closefd=False) as file:
+                return file.read(100)
+        self.check_read(read)
+
+    def test_buffered(self):
+        def read(fd):
+            with open(fd, "rb", closefd=False) as file:
+                return file.readline()
+        self.check_read(read)
+
+    def test_text(self):
+        def read(fd):
+            with open(fd, "r", closefd=False) as file:
+                return file.readline().encode()
+        self.check_read(read)
+
+    def test_read_all(self):
+        read, write = self.pipe()
+
+        def read_all():
+            with io.FileIO(read, closefd=False) as file:
+                return file.readall()
+
+        def release():
+            os.write(write, b"a" * 1000)
+            os.close(write)
+
+        self.assertEqual(self.check_parks(read_all, release, count=1), [b"a" * 1000])
+
+    def test_many_on_one_pipe(self):
+        # Each byte wakes all that wait; only one gets it, and none blocks its carrier.
+        read, write = self.pipe()
+
+        def release():
+            for _ in range(COUNT):
+                os.write(write, b"x")
+
+        self.assertEqual(self.check_parks(lambda: os.read(read, 1), release),
+                         [b"x"] * COUNT)
+
+    def test_one_buffered_reader(self):
+        # The others wait for its lock, which is held while it waits for the pipe.
+        read, write = self.pipe()
+        with open(read, "rb", closefd=False) as file:
+            lines = self.check_parks(lambda: file.read(5),
+                                     lambda: os.write(write, b"line\n" * COUNT))
+        self.assertEqual(lines, [b"line\n"] * COUNT)
+
+    def test_end_of_file(self):
+        read, write = self.pipe()
+        self.assertEqual(self.check_parks(lambda: os.read(read, 1), lambda: os.close(write)),
+                         [b""] * COUNT)
+
+    def test_input(self):
+        read, write = self.pipe()
+        with open(read, "r", closefd=False) as file, swap_attr(sys, "stdin", file):
+            self.assertEqual(
+                self.check_parks(input, lambda: os.write(write, b"some words\n"), count=1),
+                ["some words"])
+
+    def test_nothing_asked(self):
+        read, write = self.pipe()
+        self.assertEqual(self.call(os.read, read, 0), b"")
+        self.assertEqual(self.call(os.write, write, b""), 0)
+        self.assertEqual(self.call(os.readv, read, []), 0)
+
+    def test_nonblocking(self):
+        read, write = self.pipe()
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
+        self.assertRaises(BlockingIOError, self.call, os.read, read, 1)
+        self.assertRaises(BlockingIOError, self.call, os.readv, read, [bytearray(1)])
+        with io.FileIO(read, closefd=False) as file:
+            self.assertIsNone(self.call(file.read, 1))
+            self.assertIsNone(self.call(file.readinto, bytearray(1)))
+        written = self.call(os.write, write, b"x" * BIG)
+        self.assertGreater(written, 0)
+        self.assertLess(written, BIG)
+        self.assertRaises(BlockingIOError, self.call, os.write, write, b"x")
+        with io.FileIO(write, "w", closefd=False) as file:
+            self.assertIsNone(self.call(file.write, b"x"))
+
+    def test_errors(self):
+        read, write = self.pipe()
+        for function, args in [(os.read, (write, 1)), (os.write, (read, b"x")),
+                               (os.read, (1_000_000, 1)), (os.write, (1_000_000, b"x")),
+                               (os.readv, (write, [bytearray(1)])),
+                               (os.writev, (read, [b"x"]))]:
+            with self.subTest(function=function.__name__, args=args):
+                with self.assertRaises(OSError) as caught:
+                    self.call(function, *args)
+                self.assertEqual(caught.exception.errno, errno.EBADF)
+        directory = os.open(".", os.O_RDONLY)
+        self.addCleanup(os.close, directory)
+        self.assertRaises(IsADirectoryError, self.call, os.read, directory, 1)
+
+    def test_regular_file(self):
+        data = os.urandom(BIG)
+        with os_helper.temp_dir() as directory:
+            path = os.path.join(directory, "file")
+
+            def write_and_read():
+                with open(path, "wb") as file:
+                    self.assertEqual(file.write(data), BIG)
+                fd = os.open(path, os.O_RDONLY)
+                try:
+                    return os.read(fd, BIG + 1)
+                finally:
+                    os.close(fd)
+
+            self.assertEqual(self.call(write_and_read), data)
+
+    def test_devices(self):
+        def use():
+            with open("/dev/zero", "rb", buffering=0) as file:
+                self.assertEqual(file.read(10), bytes(10))
+            with open("/dev/null", "r+b", buffering=0) as file:
+                self.assertEqual(file.write(b"x"), 1)
+                self.assertEqual(file.read(10), b"")
+            with open("/dev/urandom", "rb", buffering=0) as file:
+                return len(file.read(10))
+        self.assertEqual(self.call(use), 10)
+
+    def test_socket(self):
+        left, right = socket.socketpair()
+        with left, right:
+            self.assertEqual(
+                self.check_parks(lambda: os.read(left.fileno(), 10),
+                                 lambda: os.write(right.fileno(), b"abc"), count=1),
+                [b"abc"])
+
+
+class WriteTests(PipeTestCase):
+
+    def drain(self, fd, size):
+        got = bytearray()
+        while len(got) < size:
+            got += os.read(fd, 1 << 16)
+        return got
+
+    def check_write(self, write):
+        pipes = [self.pipe() for _ in range(10)]
+        ends = Hands(write for _, write in pipes)
+
+        def release():
+            for read, fd in pipes:
+                self.assertTrue(os.get_blocking(fd))
+                self.assertEqual(self.drain(read, BIG), b"x" * BIG)
+
+        # A blocking write is complete.
+        self.assertEqual(self.check_parks(lambda: write(ends()), release, count=len(pipes)),
+                         [BIG] * len(pipes))
+
+    def test_os_write(self):
+        self.check_write(lambda fd: os.write(fd, b"x" * BIG))
+
+    def test_writev(self):
+        self.check_write(lambda fd: os.writev(fd, [b"x", b"x" * (BIG - 3), b"", b"xx"]))
+
+    def test_fileio(self):
+        def write(fd):
+            with io.FileIO(fd, "w", closefd=False) as file:
+                return file.write(b"x" * BIG)
+        self.check_write(write)
+
+    def test_socket(self):
+        left, right = socket.socketpair()
+        with left, right:
+            results = self.call_all([lambda: os.write(left.fileno(), b"x" * BIG),
+                                     lambda: self.drain(right.fileno(), BIG)])
+        self.assertEqual(results, [BIG, b"x" * BIG])
+
+    def test_content(self):
+        data = os.urandom(BIG)
+        read, write = self.pipe()
+        parts = [data[:1], data[1:70_000], data[70_000:]]
+        results = self.call_all([lambda: os.writev(write, parts),
+                                 lambda: self.drain(read, BIG)])
+        self.assertEqual(results, [BIG, data])
+
+    def test_small_writes_stay_whole(self):
+        read, write = self.pipe()
+        size, rounds = select.PIPE_BUF, 50
+
+        def send(byte):
+            return sum(os.write(write, bytes([byte]) * size) for _ in range(rounds))
+
+        results = self.call_all([lambda b=b: send(b) for b in range(10)]
+                                + [lambda: self.drain(read, 10 * rounds * size)])
+        got = results.pop()
+        self.assertEqual(results, [rounds * size] * 10)
+        for start in range(0, len(got), size):
+            self.assertEqual(len(set(got[start:start + size])), 1)
+
+    def test_broken_pipe(self):
+        read, write = self.pipe()
+
+        def send():
+            try:
+                return os.write(write, b"x" * BIG)
+            except BrokenPipeError:
+                return 0
+
+        def release():
+            os.read(read, 1000)
+            os.close(read)
+
+        [sent] = self.check_parks(send, release, count=1)
+        self.assertLess(sent, BIG)
+        self.assertRaises(BrokenPipeError, self.call, os.write, write, b"x")
+
+
+class OtherTests(PipeTestCase):
+
+    def test_fifo(self):
+        with os_helper.temp_dir() as directory:
+            path = os.path.join(directory, "fifo")
+            os.mkfifo(path)
+            fd = os.open(path, os.O_RDWR)
+            self.addCleanup(os.close, fd)
+            self.assertEqual(
+                self.check_parks(lambda: os.read(fd, 1), lambda: os.write(fd, b"x" * COUNT)),
+                [b"x"] * COUNT)
+
+    def test_terminal(self):
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        self.addCleanup(os.close, slave)
+        self.assertEqual(
+            self.check_parks(lambda: os.read(slave, 100),
+                             lambda: os.write(master, b"hello\n"), count=1),
+            [b"hello\n"])
+
+    @unittest.skipUnless(hasattr(os, "eventfd"), "needs eventfd")
+    def test_eventfd(self):
+        fds = [os.eventfd(0) for _ in range(COUNT)]
+        for fd in fds:
+            self.addCleanup(os.close, fd)
+        ends = Hands(fds)
+        self.assertEqual(
+            self.check_parks(lambda: os.eventfd_read(ends()),
+                             lambda: [os.eventfd_write(fd, 7) for fd in fds]),
+            [7] * COUNT)
+
+    @unittest.skipUnless(hasattr(os, "eventfd"), "needs eventfd")
+    def test_eventfd_full(self):
+        fd = os.eventfd(0)
+        self.addCleanup(os.close, fd)
+        os.eventfd_write(fd, 2**64 - 2)
+        self.assertEqual(
+            self.check_parks(lambda: os.eventfd_write(fd, 1),
+                             lambda: os.eventfd_read(fd), count=1),
+            [None])
+
+    @unittest.skipUnless(hasattr(os, "eventfd"), "needs eventfd")
+    def test_eventfd_nonblocking(self):
+        fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.addCleanup(os.close, fd)
+        self.assertRaises(BlockingIOError, self.call, os.eventfd_read, fd)
+
+
+class CloseTests(PipeTestCase):
+
+    def check_close(self, block, close, count=COUNT):
+        def blocked():
+            try:
+                return block()
+            except OSError as exc:
+                return exc.errno
+        self.assertEqual(self.check_parks(blocked, close, count=count),
+                         [errno.EBADF] * count)
+
+    def test_close_read(self):
+        read, _ = self.pipe()
+        self.check_close(lambda: os.read(read, 1), lambda: os.close(read))
+
+    def test_close_readv(self):
+        read, _ = self.pipe()
+        self.check_close(lambda: os.readv(read, [bytearray(1)]), lambda: os.close(read))
+
+    def test_close_write(self):
+        _, write = self.pipe()
+        os.set_blocking(write, False)
+        os.write(write, b"x" * BIG)
+        os.set_blocking(write, True)
+        self.check_close(lambda: os.write(write, b"x"), lambda: os.close(write))
+
+    def test_close_file(self):
+        read, _ = self.pipe()
+        file = io.FileIO(os.dup(read))
+        self.check_close(lambda: file.read(1), file.close)
+
+    @unittest.skipUnless(hasattr(os, "eventfd"), "needs eventfd")
+    def test_close_eventfd(self):
+        fd = os.eventfd(0)
+        self.check_close(lambda: os.eventfd_read(fd), lambda: os.close(fd))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,137 @@
+"""Foreign frames on the stack: the thread keeps its OS thread, others go on."""
+
+import unittest
+from test.support import import_helper
+
+from test.test_virtual_threading.util import TestCase
+from virtual_threading import spawn, stats, yield_now
+
+ctypes = import_helper.import_module('ctypes')
+
+COMPARE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int),
+                           ctypes.POINTER(ctypes.c_int))
+
+
+def foreign_sort(numbers, compare):
+    """Sorts in C, comparing by compare(a, b) in Python."""
+    libc = ctypes.CDLL(None)
+    array = (ctypes.c_int * len(numbers))(*numbers)
+    errors = []
+
+    def callback(a, b):
+        try:
+            return compare(a[0], b[0])
+        except Exception as exc:
+            errors.append(exc)
+            return 0
+
+    libc.qsort(array, len(array), ctypes.sizeof(ctypes.c_int), COMPARE(callback))
+    if errors:
+        raise errors[0]
+    return list(array)
+
+
+class ForeignFrameTests(TestCase):
+
+    COUNT = 12
+
+    def test_pinned_and_others_go_on(self):
+        event = self.make_event()
+
+        def block():
+            return foreign_sort([3, 1, 2], lambda a, b: event.wait() and a - b)
+
+        before = sum(stats()['pins'].values())
+        results = self.check_parks(block, event.set, count=self.COUNT,
+                                   states=('pinned',))
+        self.assertEqual(results, [[1, 2, 3]] * self.COUNT)
+        self.assertGreaterEqual(sum(stats()['pins'].values()), before + self.COUNT)
+
+    def test_yield_in_callback(self):
+        def run(numbers):
+            def compare(a, b):
+                yield_now()
+                return a - b
+            return foreign_sort(numbers, compare)
+
+        numbers = [5, 3, 8, 1, 9, 2]
+        results = self.call_all([lambda: run(numbers)] * 20)
+        self.assertEqual(results, [sorted(numbers)] * 20)
+
+    def test_nested(self):
+        event = self.make_event()
+
+        def run(depth):
+            if depth == 0:
+                event.wait()
+                return 0
+            return foreign_sort([1, 2], lambda a, b: (run(depth - 1), a - b)[1])
+
+        self.check_parks(lambda: run(5), event.set, count=5, states=('pinned',))
+
+    def test_parks_once_the_foreign_frames_are_gone(self):
+        event = self.make_event()
+
+        def block():
+            foreign_sort([2, 1], lambda a, b: a - b)
+            event.wait()
+
+        self.check_parks(block, event.set)
+
+    def test_error_in_callback(self):
+        def run():
+            with self.assertRaises(ZeroDivisionError):
+                foreign_sort([2, 1], lambda a, b: 1 // 0)
+
+        self.call_all([run] * 10)
+
+    def test_spawn_and_join_in_callback(self):
+        def compare(a, b):
+            spawn(yield_now).join()
+            return a - b
+
+        results = self.call_all([lambda: foreign_sort([3, 2, 1], compare)] * 10)
+        self.assertEqual(results, [[1, 2, 3]] * 10)
+
+    def test_sqlite_function(self):
+        # sqlite holds a mutex of the OS thread over the callback.
+        sqlite3 = import_helper.import_module('sqlite3')
+        event = self.make_event()
+
+        def block():
+            connection = sqlite3.connect(":memory:")
+            try:
+                connection.create_function("wait", 0, lambda: int(event.wait()))
+                return connection.execute("select wait()").fetchone()
+            finally:
+                connection.close()
+
+        results = self.check_parks(block, event.set, count=self.COUNT,
+                                   states=('pinned',))
+        self.assertEqual(results, [(1,)] * self.COUNT)
+
+    def test_gilstate_in_a_foreign_thread(self):
+        # A thread made by C calls Python, which starts and joins virtual threads.
+        libc = ctypes.CDLL(None)
+        seen = []
+        routine_type = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+
+        def routine(argument):
+            thread = spawn(seen.append, 1)
+            thread.join()
+            return None
+
+        callback = routine_type(routine)
+
+        def run():
+            handle = ctypes.c_ulong()
+            self.assertEqual(libc.pthread_create(ctypes.byref(handle), None, callback,
+                                                 None), 0)
+            self.assertEqual(libc.pthread_join(handle, None), 0)
+
+        self.call_all([run] * 5)
+        self.assertEqual(seen, [1] * 5)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,298 @@
+"""The Thread class: a threading.Thread that runs on a virtual thread.
+
+Problem solved: threading.Thread costs an Event with its Condition, a WeakSet entry,
+two dict updates under a global lock, a closure for the exception hook and a wait for
+the new thread's first steps.  For a thread of the operating system that is noise; for
+one that should cost as little as a few calls it is nearly everything.  So a thread's
+state is its handle (the object that join() waits for), and the rest is derived from it
+when somebody asks: _started, _ident, the default name.
+
+Code finds here what it finds in a threading.Thread: the public surface by inheritance,
+and the private attributes that subclasses and tools in the wild use as properties.
+Setters that ignore their value are for classes whose __init__ calls
+threading.Thread.__init__ by name.
+
+Where and when a thread runs is the business of _vthread, not of this file.
+"""
+
+import _vthread
+import sys
+import threading
+
+from contextvars import Context
+
+__all__ = ['Thread', 'spawn', 'is_virtual']
+
+_current = _vthread.current
+_start = _vthread.start_joinable_thread
+_new_handle = threading._ThreadHandle
+_next_number = threading._counter       # one numbering for threads of both kinds
+
+
+class Thread(threading.Thread):
+    """A virtual thread.
+
+    The arguments are those of threading.Thread, and *context*: the
+    contextvars.Context in which the thread runs.  None means a new, empty one, as
+    threading.Thread has it in this version of Python.  A thread whose *daemon* is None
+    inherits the property from the thread that creates it; threads that are not daemons
+    are joined when the interpreter exits.
+    """
+
+    # Slots, since the inline attributes of an ordinary instance have room for thirty
+    # names, 240 bytes.  A dictionary comes into being where a subclass needs one.
+    __slots__ = ('_target', '_args', '_keywords', '_title', '_label', '_number',
+                 '_daemonic', '_handle')
+
+    _context = None     # in the instance where one was given, only
+
+    def __init__(self, group=None, target=None, name=None,
+                 args=(), kwargs=None, *, daemon=None, context=None):
+        assert group is None, "group argument must be None for now"
+        self._target = target
+        self._args = args
+        self._keywords = kwargs
+        if name:
+            self._title = str(name)
+        else:
+            self._title = None
+            # run() drops the target, but the name outlives the run.
+            self._label = getattr(target, '__name__', None)
+            self._number = _next_number()
+        if daemon is None:
+            creator = _current()
+            if creator is None:
+                creator = threading.current_thread()
+            self._daemonic = creator._daemonic
+        else:
+            if daemon and not threading._daemon_threads_allowed():
+                raise RuntimeError('daemon threads are disabled in this '
+                                   '(sub)interpreter')
+            self._daemonic = daemon
+        if context is not None:
+            if not isinstance(context, Context):
+                raise TypeError('context must be a contextvars.Context or None, '
+                                f'not {type(context).__name__}')
+            self._context = context
+        self._handle = _new_handle()
+
+    def start(self):
+        """Start the thread; its ident is known when this returns.
+
+        It may not have run yet by then.  RuntimeError is raised when the thread has
+        been started before, or when no thread can be started.  Does not block.
+        """
+        try:
+            handle = self._handle
+        except AttributeError:
+            raise RuntimeError("thread.__init__() not called") from None
+        if handle.ident:
+            raise RuntimeError("threads can only be started once")
+        _start(self._bootstrap, handle, self._daemonic,
+               thread=self, context=self._context)
+
+    def run(self):
+        """The thread's activity: calls the target.  May be overridden."""
+        try:
+            target = self._target
+            if target is not None:
+                keywords = self._keywords
+                if keywords:
+                    target(*self._args, **keywords)
+                else:
+                    target(*self._args)
+        finally:
+            # The target's arguments may refer to this thread.
+            target = keywords = None
+            del self._target, self._args, self._keywords
+
+    def _bootstrap(self):
+        # Called by _vthread in the new thread, in its context.
+        try:
+            if threading._trace_hook:
+                sys.settrace(threading._trace_hook)
+            if threading._profile_hook:
+                sys.setprofile(threading._profile_hook)
+            self.run()
+        except:
+            # A daemon that wakes up while the interpreter is taken apart fails in
+            # ways that nobody can act on.
+            if self._daemonic and sys is None:
+                return
+            self._invoke_excepthook(self)
+
+    # One for all threads.  threading makes one for each, so that it can report with
+    # the hooks and modules of the time of the thread's creation when those are gone.
+    _invoke_excepthook = staticmethod(threading._make_invoke_excepthook())
+
+    def join(self, timeout=None):
+        """Wait until the thread has ended, or for *timeout* seconds.
+
+        Errors are those of threading.Thread.join().  Blocks the caller only: a
+        virtual thread that joins another one parks.
+        """
+        try:
+            handle = self._handle
+        except AttributeError:
+            raise RuntimeError("Thread.__init__() not called") from None
+        if not handle.ident:
+            raise RuntimeError("cannot join thread before it is started")
+        if self is _current():
+            raise RuntimeError("cannot join current thread")
+        if timeout is None:
+            handle.join()
+        else:
+            handle.join(max(timeout, 0))
+
+    def is_alive(self):
+        """Whether the thread has been started and has not ended."""
+        assert self._initialized, "Thread.__init__() not called"
+        handle = self._handle
+        return handle.ident != 0 and not handle.is_done()
+
+    @property
+    def ident(self):
+        """The thread's identifier, as get_ident() gives it inside; None before start().
+
+        Not zero, and unique among the threads that run, platform threads included.
+        """
+        assert self._initialized, "Thread.__init__() not called"
+        return self._handle.ident or None
+
+    @property
+    def native_id(self):
+        """The kernel's id of the OS thread that runs this thread, while one does.
+
+        None otherwise: a parked thread has no OS thread.
+        """
+        found = self._inspect()
+        return None if found is None else found[2]
+
+    @property
+    def state(self):
+        """One of "new", "runnable", "running", "parked", "pinned", "terminated".
+
+        A pinned thread waits as a parked one does, but holds its OS thread.
+        """
+        found = self._inspect()
+        if found is not None:
+            return found[0]
+        return "terminated" if self._handle.ident else "new"
+
+    def _inspect(self):
+        # What _vthread knows of a started thread that has not ended, else None.
+        assert self._initialized, "Thread.__init__() not called"
+        handle = self._handle
+        if not handle.ident or handle.is_done():
+            return None
+        try:
+            return _vthread.inspect(handle.ident)
+        except (LookupError, ValueError):
+            return None         # ended just now
+
+    # threading.Thread's private attributes, for its methods and for other code.
+
+    @property
+    def _initialized(self):
+        return hasattr(self, '_handle')
+
+    @property
+    def _started(self):
+        return _Started(self)
+
+    @property
+    def _ident(self):
+        return self._handle.ident or None
+
+    @property
+    def _native_id(self):
+        return self.native_id
+
+    @property
+    def _stderr(self):
+        # Where to report when sys.stderr is None.
+        return sys.__stderr__
+
+    def _ignore(self, value):
+        pass
+
+    _initialized = _initialized.setter(_ignore)
+    _started = _started.setter(_ignore)
+    _ident = _ident.setter(_ignore)
+    _native_id = _native_id.setter(_ignore)
+    _stderr = _stderr.setter(_ignore)
+    del _ignore
+
+    @property
+    def _name(self):
+        title = self._title
+        return self._default_name() if title is None else title
+
+    @_name.setter
+    def _name(self, name):
+        self._title = name
+
+    def _default_name(self):
+        if self._label is None:
+            return f"Thread-{self._number}"
+        return f"Thread-{self._number} ({self._label})"
+
+    @property
+    def _kwargs(self):
+        # A dictionary of the thread's own: run() of a subclass may change it.
+        if self._keywords is None:
+            self._keywords = {}
+        return self._keywords
+
+    @_kwargs.setter
+    def _kwargs(self, kwargs):
+        self._keywords = kwargs
+
+    @_kwargs.deleter
+    def _kwargs(self):
+        del self._keywords
+
+    def _after_fork(self, new_ident=None):
+        # The handles of threads that the child does not have are done already.
+        pass
+
+
+class _Started:
+    """What is left of the event that threading.Thread has: a question."""
+
+    __slots__ = ('_thread',)
+
+    def __init__(self, thread):
+        self._thread = thread
+
+    def is_set(self):
+        return self._thread._handle.ident != 0
+
+
+def spawn(func, /, *args, **kwargs):
+    """Start a virtual thread that calls func(*args, **kwargs); return its Thread.
+
+    An exception of the call goes to threading.excepthook.  Raises what
+    Thread.start() raises.
+    """
+    thread = Thread(None, func, None, args, kwargs)
+    thread.start()
+    return thread
+
+
+def is_virtual(thread=None):
+    """Whether *thread* (a threading.Thread; None: the caller) runs on a virtual thread.
+
+    Of a thread that does not run now: whether it did, or would.
+    """
+    if thread is None:
+        return _vthread.is_virtual()
+    if isinstance(thread, Thread):
+        return True
+    if not isinstance(thread, threading.Thread):
+        raise TypeError('thread must be a threading.Thread or None, '
+                        f'not {type(thread).__name__}')
+    if isinstance(thread, (threading._MainThread, threading._DummyThread)):
+        # Not started by threading: they are what they were found to be.
+        return _vthread.is_virtual(thread.ident)
+    return threading._start_joinable_thread is _start

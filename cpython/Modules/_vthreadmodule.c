@@ -1,0 +1,409 @@
+/* _vthread: what Lib/virtual_threading needs of the interpreter.
+ *
+ * Not for users: names and signatures follow the package, and may change with it.
+ */
+
+#ifndef Py_BUILD_CORE_BUILTIN
+#  define Py_BUILD_CORE_MODULE 1
+#endif
+
+#include "Python.h"
+#include "pycore_modsupport.h"      // _PyArg_ParseStackAndKeywords
+#include "pycore_pystate.h"
+#include "pycore_pythread.h"
+#include "pycore_vthread_state.h"
+#include "pycore_vthread_module.h"
+#include "pycore_vthread_seeing.h"
+
+typedef struct {
+    PyObject *thread_module;        // _thread
+    PyObject *empty_tuple;
+} module_state;
+
+static inline module_state *
+get_state(PyObject *module)
+{
+    return (module_state *)PyModule_GetState(module);
+}
+
+static PyObject *
+start_joinable_thread(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"function", "handle", "daemon", "thread", "context", NULL};
+    PyObject *function, *handle = Py_None, *thread = NULL, *context = Py_None;
+    int daemon = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op$OO:start_joinable_thread", keywords,
+                                     &function, &handle, &daemon, &thread, &context)) {
+        return NULL;
+    }
+    if (!PyCallable_Check(function)) {
+        PyErr_SetString(PyExc_TypeError, "thread function must be callable");
+        return NULL;
+    }
+    module_state *state = get_state(module);
+    PyObject *func, *func_args;
+    if (context == Py_None) {
+        func = Py_NewRef(function);
+        func_args = Py_NewRef(state->empty_tuple);
+    }
+    else {
+        if (!PyContext_CheckExact(context)) {
+            PyErr_SetString(PyExc_TypeError, "context must be a contextvars.Context or None");
+            return NULL;
+        }
+        func = PyObject_GetAttrString(context, "run");
+        if (func == NULL) {
+            return NULL;
+        }
+        func_args = PyTuple_Pack(1, function);
+        if (func_args == NULL) {
+            Py_DECREF(func);
+            return NULL;
+        }
+    }
+    PyThreadState *tstate = _PyVThread_New(_PyInterpreterState_GET(), thread);
+    PyObject *res = NULL;
+    if (tstate != NULL) {
+        res = _PyThread_StartVirtual(state->thread_module, tstate, func, func_args,
+                                     handle, daemon);
+    }
+    Py_DECREF(func);
+    Py_DECREF(func_args);
+    return res;
+}
+
+PyDoc_STRVAR(start_joinable_thread_doc,
+"start_joinable_thread($module, /, function, handle=None, daemon=True, *,\n"
+"                      thread=None, context=None)\n"
+"--\n\n"
+"Call function() on a new virtual thread and return its handle.\n\n"
+"As _thread.start_joinable_thread.  `thread` is kept alive until the thread ends, and\n"
+"is what current() returns in it.  With a contextvars.Context as `context` the function\n"
+"is called by context.run().  Raises RuntimeError when the thread can't be started.");
+
+static PyObject *
+current(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt == NULL || vt->thread == NULL) {
+        Py_RETURN_NONE;
+    }
+    return Py_NewRef(vt->thread);
+}
+
+PyDoc_STRVAR(current_doc,
+"current($module, /)\n--\n\n"
+"The `thread` that the current virtual thread was started with, or None.");
+
+static int
+parse_ident(PyObject *obj, unsigned long *ident)
+{
+    *ident = PyLong_AsUnsignedLong(obj);
+    return *ident == (unsigned long)-1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *
+is_virtual(PyObject *module, PyObject *args)
+{
+    PyObject *obj = Py_None;
+    if (!PyArg_ParseTuple(args, "|O:is_virtual", &obj)) {
+        return NULL;
+    }
+    if (obj == Py_None) {
+        return PyBool_FromLong(_PyVThread_Current() != NULL);
+    }
+    unsigned long ident;
+    if (parse_ident(obj, &ident) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(_PyVThread_FromIdent(ident) != NULL);
+}
+
+PyDoc_STRVAR(is_virtual_doc,
+"is_virtual($module, ident=None, /)\n--\n\n"
+"Is the thread with this ident (the caller, if None) a live virtual thread?");
+
+static PyObject *
+yield_now(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    if (_PyVThread_Current() != NULL) {
+        _PyVThread_Yield();
+    }
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        sched_yield();
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(yield_now_doc,
+"yield_now($module, /)\n--\n\n"
+"Let other threads run.");
+
+static PyObject *
+pin(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt != NULL) {
+        vt->pins++;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+unpin(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt != NULL) {
+        if (vt->pins == 0) {
+            PyErr_SetString(PyExc_RuntimeError, "unpin() without pin()");
+            return NULL;
+        }
+        vt->pins--;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(pin_doc,
+"pin($module, /)\n--\n\n"
+"Keep the current virtual thread on its OS thread until the matching unpin().  Nests.\n"
+"Does nothing on a platform thread.");
+
+static int
+parse_count(PyObject *obj, const char *name, int *value)
+{
+    *value = 0;
+    if (obj == Py_None) {
+        return 0;
+    }
+    PyObject *index = PyNumber_Index(obj);
+    if (index == NULL) {
+        return -1;
+    }
+    int overflow;
+    long n = PyLong_AsLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    if (n == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (overflow != 0 || n < 1 || n > INT_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s must be a positive integer, not %R", name, obj);
+        return -1;
+    }
+    *value = (int)n;
+    return 0;
+}
+
+static PyObject *
+configure(PyObject *module, PyObject *args)
+{
+    PyObject *p, *m;
+    int parallelism, max_carriers;
+    if (!PyArg_ParseTuple(args, "OO:configure", &p, &m)
+        || parse_count(p, "parallelism", &parallelism) < 0
+        || parse_count(m, "max_carriers", &max_carriers) < 0
+        || _PyCarrier_Configure(parallelism, max_carriers) < 0)
+    {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(configure_doc,
+"configure($module, parallelism, max_carriers, /)\n--\n\n"
+"Set the number of slots and the most OS threads of the pool; None leaves one as it is.");
+
+static PyObject *
+get_config(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    int all_virtual, parallelism, max_carriers;
+    _PyCarrier_GetConfig(&all_virtual, &parallelism, &max_carriers);
+    return Py_BuildValue("(Nii)", PyBool_FromLong(all_virtual), parallelism, max_carriers);
+}
+
+PyDoc_STRVAR(get_config_doc,
+"get_config($module, /)\n--\n\n"
+"(is every threading.Thread virtual, parallelism, max_carriers)");
+
+static PyObject *
+declare_park_safe(PyObject *module, PyObject *name)
+{
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError, "module_name must be str, not %T", name);
+        return NULL;
+    }
+    if (_PyVThread_DeclareParkSafe(name) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(declare_park_safe_doc,
+"declare_park_safe($module, module_name, /)\n--\n\n"
+"Extension modules of this name or in this package are park-safe when they are loaded.");
+
+static PyObject *
+mark_park_safe(PyObject *module, PyObject *obj)
+{
+    _PyVThread_MarkParkSafe(obj);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(mark_park_safe_doc,
+"mark_park_safe($module, obj, /)\n--\n\n"
+"The loaded module obj is park-safe; nothing happens if it is no extension module.");
+
+static PyObject *
+park_safe_modules(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return _PyVThread_ParkSafeNames();
+}
+
+static PyObject *
+watch_pins(PyObject *module, PyObject *obj)
+{
+    int on = PyObject_IsTrue(obj);
+    if (on < 0 || _PyVThread_WatchPins(on) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(watch_pins_doc,
+"watch_pins($module, on, /)\n--\n\n"
+"Whether reports of pinned waits are kept for next_pin().");
+
+static PyObject *
+next_pin(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return _PyVThread_NextPin();
+}
+
+PyDoc_STRVAR(next_pin_doc,
+"next_pin($module, /)\n--\n\n"
+"Wait for a report: (thread, reason, name of the foreign object or None,\n"
+"[(file, line, function), ...]), innermost frame last.  None when they are not watched.");
+
+static PyObject *
+live(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return _PyVThread_LiveObjects();
+}
+
+PyDoc_STRVAR(live_doc,
+"live($module, /)\n--\n\n"
+"The `thread` objects of all virtual threads that have been started and have not ended.\n"
+"Stops the world; takes time proportional to the number of threads.");
+
+static PyObject *
+stats(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return _PyVThread_StatsDict();
+}
+
+static PyObject *
+inspect(PyObject *module, PyObject *obj)
+{
+    unsigned long ident;
+    if (parse_ident(obj, &ident) < 0) {
+        return NULL;
+    }
+    return _PyVThread_Inspect(ident);
+}
+
+PyDoc_STRVAR(inspect_doc,
+"inspect($module, ident, /)\n--\n\n"
+"(state, carrier, native_id, reason, since) of a virtual thread.  Raises LookupError if\n"
+"there is none with this ident.");
+
+static PyObject *
+snapshot(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return _PyVThread_Snapshot();
+}
+
+PyDoc_STRVAR(snapshot_doc,
+"snapshot($module, /)\n--\n\n"
+"[(ident, thread, state, carrier, reason, since, [(file, line, function), ...]), ...] of all\n"
+"live virtual threads, innermost frame last.  Stops the world.");
+
+static PyMethodDef methods[] = {
+    {"start_joinable_thread", _PyCFunction_CAST(start_joinable_thread),
+     METH_VARARGS | METH_KEYWORDS, start_joinable_thread_doc},
+    {"current", current, METH_NOARGS, current_doc},
+    {"is_virtual", is_virtual, METH_VARARGS, is_virtual_doc},
+    {"yield_now", yield_now, METH_NOARGS, yield_now_doc},
+    {"pin", pin, METH_NOARGS, pin_doc},
+    {"unpin", unpin, METH_NOARGS, NULL},
+    {"configure", configure, METH_VARARGS, configure_doc},
+    {"declare_park_safe", declare_park_safe, METH_O, declare_park_safe_doc},
+    {"mark_park_safe", mark_park_safe, METH_O, mark_park_safe_doc},
+    {"park_safe_modules", park_safe_modules, METH_NOARGS, NULL},
+    {"watch_pins", watch_pins, METH_O, watch_pins_doc},
+    {"next_pin", next_pin, METH_NOARGS, next_pin_doc},
+    {"get_config", get_config, METH_NOARGS, get_config_doc},
+    {"live", live, METH_NOARGS, live_doc},
+    {"stats", stats, METH_NOARGS, NULL},
+    {"inspect", inspect, METH_O, inspect_doc},
+    {"snapshot", snapshot, METH_NOARGS, snapshot_doc},
+    {NULL, NULL},
+};
+
+static int
+module_exec(PyObject *module)
+{
+    module_state *state = get_state(module);
+    state->thread_module = PyImport_ImportModule("_thread");
+    if (state->thread_module == NULL) {
+        return -1;
+    }
+    state->empty_tuple = PyTuple_New(0);
+    return state->empty_tuple == NULL ? -1 : 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    Py_VISIT(get_state(module)->thread_module);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    Py_CLEAR(get_state(module)->thread_module);
+    Py_CLEAR(get_state(module)->empty_tuple);
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    (void)module_clear((PyObject *)module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+    {0, NULL},
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_vthread",
+    .m_doc = "Virtual threads; use the module virtual_threading.",
+    .m_size = sizeof(module_state),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__vthread(void)
+{
+    return PyModuleDef_Init(&module_def);
+}

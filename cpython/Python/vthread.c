@@ -1,0 +1,164 @@
+/* The life of a virtual thread: new, spawn, run, end.
+ *
+ *      _PyVThread_New       its creator, attached: memory and a thread state; no stack
+ *      _PyVThread_Spawn     into the pool; from now on the thread owns itself
+ *      run_task             on its own stack: the body, which attaches and in the end calls
+ *                           PyThreadState_Clear and _PyThreadState_DeleteCurrent
+ *      finished             on its carrier's stack, its own being left for good: memory back
+ *
+ * Never here: waiting (vthread_park.c) and the fields of the thread state (vthread_mount.c).
+ */
+
+#include "Python.h"
+#include "pycore_ceval.h"
+#include "pycore_c_stack.h"
+#include "pycore_datastack.h"
+#include "pycore_entry_frame.h"
+#include "pycore_pystate.h"
+#include "pycore_qsbr.h"
+#include "pycore_vthread_state.h"
+#include "pycore_vthread_life.h"
+
+void
+_PyVThread_Prepare(struct _PyVThread *vt, PyInterpreterState *interp)
+{
+    memset(vt, 0, offsetof(struct _PyVThread, live));
+    cpool_task_init(&vt->task);
+    // It parks only where all of its frames are the interpreter's own (vthread_park.c), and
+    // none of these leaves on the stack what other threads look at.
+    vt->task.flags = CPOOL_TASK_MOVABLE;
+    _PyVThread_InitState(vt, interp);
+    _PyDataStack_SetFirstChunk(&vt->ts.base, vt->chunk, sizeof(vt->chunk));
+    _Py_atomic_store_uint8((uint8_t *)&vt->live, true);
+}
+
+PyThreadState *
+_PyVThread_New(PyInterpreterState *interp, PyObject *thread)
+{
+    if (_PyCarrier_EnsurePool(interp) < 0) {
+        return NULL;
+    }
+    struct _PyVThread *vt = _PyVThread_Alloc();
+    if (vt == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    _PyVThread_Prepare(vt, interp);
+    vt->thread = Py_XNewRef(thread);
+    vt->reachable = true;
+    return &vt->ts.base;
+}
+
+int
+_PyVThread_Spawn(PyThreadState *tstate, void (*run)(void *), void *arg)
+{
+    struct _PyVThread *vt = _PyVThread_FromState(tstate);
+    vt->run = run;
+    vt->run_arg = arg;
+    int res = cpool_spawn(&vt->task);
+    if (res < 0) {
+        // As threading says it when the OS has no thread to give.
+        PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
+        return -1;
+    }
+    return 0;
+}
+
+void
+_PyVThread_Discard(PyThreadState *tstate)
+{
+    PyThreadState_Clear(tstate);    // it may have been given a trace function
+    _PyVThread_Free(_PyVThread_FromState(tstate));
+}
+
+void
+_PyVThread_ClearingSlow(PyThreadState *tstate)
+{
+    _PyVThread_FromState(tstate)->reachable = false;
+}
+
+void
+_PyVThread_Clear(PyThreadState *tstate)
+{
+    struct _PyVThread *vt = _PyVThread_FromState(tstate);
+    vt->hidden = true;
+    Py_CLEAR(vt->thread);
+}
+
+// What _PyThreadState_DeleteCurrent() leaves to be done of a state that is on no list and
+// owns nothing of its OS thread.
+void
+_PyVThread_DeleteCurrent(PyThreadState *tstate)
+{
+    assert(tstate->_status.cleared);
+    assert(tstate->critical_section == 0);
+    _PyThreadState_Detach(tstate);
+    // What is left to do takes short locks of the runtime, detached.  If it parked in one of
+    // them, the lock could be handed to it while it has no carrier, and all carriers wait
+    // for that lock.  The unpin is in _PyVThread_RunTask().
+    (void)_PyOSThread_PinCurrent();
+    _PyVThread_Attaching();     // and it needs its slot: this is no blocking call
+    _PyEntryFrame_Clear(tstate);
+    _PyDataStack_Clear(tstate);
+    tstate->_status.finalized = 1;
+}
+
+void
+_PyVThread_RunTask(struct cpool_task *t)
+{
+    struct _PyVThread *vt = _PyVThread_FromTask(t);
+    void *limit, *base;
+    cont_stack_bounds(&t->cont, &limit, &base);
+    _PyCStack_Set(&vt->ts.base, limit, base);
+    vt->run(vt->run_arg);
+    if (vt->ts.base._status.finalized) {
+        _PyOSThread_UnpinCurrent(_PyOSThread_GetCurrent());
+    }
+    _PyVThread_Attaching();
+}
+
+// A child that was forked in a virtual thread has that thread alone, on a carrier.  When its
+// last thread ends the process does, with status 0, as when a platform thread has forked:
+// no OS thread is left there, but carriers stay.
+static struct {
+    struct _PyVThread *thread;      // that thread, until it has ended
+    bool ended;
+} forked;
+
+void
+_PyVThread_ForkedIn(struct _PyVThread *vt)
+{
+    forked.thread = vt;
+    forked.ended = false;
+}
+
+static int
+is_any(struct _PyVThread *vt, void *arg)
+{
+    return 1;
+}
+
+void
+_PyVThread_Finished(struct cpool_carrier *c, struct cpool_task *t)
+{
+    struct _PyVThread *vt = _PyVThread_FromTask(t);
+    _PyVThread_Free(vt);
+    if (vt == forked.thread) {
+        forked.thread = NULL;
+        forked.ended = true;
+    }
+    if (forked.ended && !_PyVThread_ForEach(is_any, NULL)) {
+        exit(0);
+    }
+}
+
+int
+_PyVThread_RejectIdent(unsigned long ident)
+{
+    if (_PyVThread_FromIdent(ident) != NULL) {
+        PyErr_SetString(PyExc_ValueError,
+                        "a virtual thread has no OS thread of its own");
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,355 @@
+/* How a virtual thread waits: for the parking lot, a descriptor, a time, its turn.
+ *
+ * Each wait follows one pattern:
+ *
+ *      attached --detach--> detached --cpool_park--> (stack left; others run)
+ *                                                         |  unpark
+ *      attached <--attach-- detached <--mount on a carrier+
+ *
+ * A thread parks only if it may leave its OS thread (vthread_pin.c).  Else it blocks the OS
+ * thread as a platform thread would, having given its slot away.
+ *
+ * Never here: which fields move with the thread (vthread_mount.c), and who runs next (cpool).
+ */
+
+#include "Python.h"
+#include "pycore_ceval.h"
+#include "pycore_lock.h"
+#include "pycore_parking_lot.h"     // Py_PARK_OK
+#include "pycore_pystate.h"
+#include "pycore_semaphore.h"
+#include "pycore_time.h"
+#include "pycore_vthread_state.h"
+
+#include <errno.h>
+#include <time.h>                   // clock_nanosleep()
+
+// --- Leaving and taking up the thread state ------------------------------------------------
+
+// What a thread was before it parked, to be restored after.
+struct before {
+    bool attached;
+    bool blocked;       // detached by a caller, who said so to the pool
+};
+
+// When a wait began is for dumps; the coarse clock (a tick is 1 to 4 ms) costs 5 ns.
+static int64_t
+coarse_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static struct before
+leave(struct _PyVThread *vt)
+{
+    vt->since = coarse_now();
+    struct before b = {.attached = _PyThreadState_GET() != NULL};
+    if (b.attached) {
+        _PyThreadState_Detach(&vt->ts.base);
+    }
+    else {
+        b.blocked = vt->blocked;
+    }
+    if (vt->blocked) {
+        vt->blocked = false;
+        cpool_block_end();
+    }
+    return b;
+}
+
+static void
+take_up(struct _PyVThread *vt, struct before b)
+{
+    if (b.attached) {
+        _PyVThread_AttachAfterPark(vt);
+    }
+    else if (b.blocked) {
+        vt->blocked = true;
+        cpool_block_begin();
+    }
+}
+
+// --- Called by the interpreter's attach and detach, if a virtual thread runs here ------------
+
+void
+_PyVThread_DetachedSlow(void)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (!vt->blocked) {
+        vt->blocked = true;
+        cpool_block_begin();
+    }
+}
+
+void
+_PyVThread_AttachingSlow(void)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt->blocked) {
+        vt->blocked = false;
+        cpool_block_end();
+    }
+}
+
+void
+_PyVThread_AttachedSlow(PyThreadState *tstate)
+{
+    _PyVThread_AfterMount(_PyVThread_FromState(tstate));
+}
+
+int
+_PyVThread_AttachMayParkSlow(void)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    return vt->attach_may_park;
+}
+
+// --- Parking lot ----------------------------------------------------------------------------
+
+static int64_t
+deadline_after(PyTime_t timeout)
+{
+    if (timeout < 0) {
+        return CPOOL_FOREVER;
+    }
+    int64_t now = cpool_now();
+    return timeout > CPOOL_FOREVER - now ? CPOOL_FOREVER : now + timeout;
+}
+
+struct _PyVThread *
+_PyVThread_BeginPark(int detach)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt == NULL) {
+        return NULL;
+    }
+    // Attached and not to be detached: a lock of the runtime, held for an instant.  Detached
+    // with a pin: an attach, which waits for the world to start or for a critical section.
+    if (!detach && _PyThreadState_GET() != NULL) {
+        return NULL;
+    }
+    return _PyVThread_MayUnmount(vt) ? vt : NULL;
+}
+
+struct wait_entry *
+_PyVThread_WaitEntry(struct _PyVThread *vt)
+{
+    return &vt->wait;
+}
+
+int
+_PyVThread_Wait(struct _PyVThread *vt, PyTime_t deadline)
+{
+    struct before b = leave(vt);
+    int res = cpool_park(deadline, "lock");
+    take_up(vt, b);
+    return res == 0 ? Py_PARK_OK : Py_PARK_TIMEOUT;
+}
+
+void
+_PyVThread_AttachAfterPark(struct _PyVThread *vt)
+{
+    // None of the callers reads errno, so what the attach waits for may park.
+    vt->attach_may_park = true;
+    _PyThreadState_Attach(&vt->ts.base);
+    vt->attach_may_park = false;
+}
+
+void
+_PyVThread_Wake(struct _PyVThread *vt)
+{
+    cpool_unpark(&vt->task);
+}
+
+// --- Pinned waits ---------------------------------------------------------------------------
+
+// Around a wait of unknown length that blocks the OS thread of a virtual thread.  Call
+// detached.
+static void
+pinned_begin(struct _PyVThread *vt, const char *reason)
+{
+    if (vt->blocked) {
+        cpool_block_end();
+    }
+    vt->since = coarse_now();
+    cpool_pinned_begin(reason);
+}
+
+static void
+pinned_end(struct _PyVThread *vt)
+{
+    cpool_pinned_end();
+    if (vt->blocked) {
+        cpool_block_begin();
+    }
+}
+
+// A thread that has told the pool of its detach waits for something of unknown length.  Any
+// other one waits for a short lock of the runtime, and may hold others: were its slot
+// given away, it would wait for one with HEAD_LOCK held, which the slot's new carrier needs.
+static bool
+gives_slot_away(struct _PyVThread *vt)
+{
+    return vt != NULL && vt->blocked;
+}
+
+void
+_PyVThread_BlockBegin(void)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (gives_slot_away(vt)) {
+        int err = errno;
+        pinned_begin(vt, "lock");
+        errno = err;
+    }
+}
+
+void
+_PyVThread_BlockEnd(void)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (gives_slot_away(vt)) {
+        pinned_end(vt);
+    }
+}
+
+// --- Descriptors ------------------------------------------------------------------------------
+
+// poll(2) that gives the slot away, and lets signal handlers run on the main thread.  Returns
+// as _PyVThread_Poll, but -1 with EINTR when a handler raised (the exception is set).
+static int
+blocking_poll(struct pollfd *fds, nfds_t n, PyTime_t timeout, const char *reason)
+{
+    int64_t deadline = deadline_after(timeout);
+    for (;;) {
+        struct timespec ts, *tsp = NULL;
+        if (deadline != CPOOL_FOREVER) {
+            int64_t left = Py_MAX(deadline - cpool_now(), 0);
+            ts = (struct timespec){left / 1000000000, left % 1000000000};
+            tsp = &ts;
+        }
+        int res, err;
+        Py_BEGIN_ALLOW_THREADS
+        struct _PyVThread *vt = _PyVThread_Current();
+        if (vt != NULL) {
+            pinned_begin(vt, reason);
+        }
+        res = ppoll(fds, n, tsp, NULL);
+        err = errno;
+        if (vt != NULL) {
+            pinned_end(vt);
+        }
+        Py_END_ALLOW_THREADS
+        if (res >= 0 || err != EINTR) {
+            errno = err;
+            return res;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            errno = EINTR;
+            return -1;
+        }
+    }
+}
+
+int
+_PyVThread_Poll(struct pollfd *fds, nfds_t n, PyTime_t timeout, const char *reason)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt == NULL || !_PyVThread_MayUnmount(vt)) {
+        return blocking_poll(fds, n, timeout, reason);
+    }
+    struct before b = leave(vt);
+    int res = cpool_wait_fds(fds, n, deadline_after(timeout), reason);
+    take_up(vt, b);
+    if (res < 0) {
+        errno = -res;
+        return -1;
+    }
+    return res;
+}
+
+int
+_PyVThread_WaitFd(int fd, short events, PyTime_t timeout, const char *reason)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    int res;
+    if (vt != NULL && _PyVThread_MayUnmount(vt)) {
+        struct before b = leave(vt);
+        res = cpool_wait_fd(fd, events, deadline_after(timeout), reason);
+        take_up(vt, b);
+    }
+    else {
+        struct pollfd p = {.fd = fd, .events = events};
+        res = blocking_poll(&p, 1, timeout, reason);
+        if (res < 0 && errno == EINTR) {
+            return -1;
+        }
+        res = res < 0 ? -errno : res == 0 ? -ETIMEDOUT : (p.revents & POLLNVAL) ? -EBADF : 1;
+    }
+    switch (res) {
+    case -ETIMEDOUT:
+        return 0;
+    case -EPERM:            // can't be polled: a regular file is always ready
+        return 1;
+    case -ECANCELED:        // closed by another thread while we waited
+        res = -EBADF;
+        break;
+    }
+    if (res < 0) {
+        errno = -res;
+        if (res == -ENOMEM) {
+            PyErr_NoMemory();
+        }
+        else {
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+        return -1;
+    }
+    return 1;
+}
+
+void
+_PyVThread_FdClosing(int fd)
+{
+    cpool_fd_close_begin(fd);
+}
+
+void
+_PyVThread_FdClosed(int fd)
+{
+    cpool_fd_close_end(fd);
+}
+
+// --- Time and turns -----------------------------------------------------------------------------
+
+int
+_PyVThread_SleepUntil(PyTime_t deadline)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt != NULL && _PyVThread_MayUnmount(vt)) {
+        struct before b = leave(vt);
+        cpool_sleep(deadline, "sleep");
+        take_up(vt, b);
+        return 0;
+    }
+    PyTime_t now = cpool_now();
+    int res = blocking_poll(NULL, 0, Py_MAX(deadline - now, 0), "sleep");
+    if (res < 0 && errno != EINTR) {
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return res;
+}
+
+void
+_PyVThread_Yield(void)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt == NULL || !_PyVThread_MayYield(vt)) {
+        return;
+    }
+    struct before b = leave(vt);
+    cpool_yield();
+    take_up(vt, b);
+}
