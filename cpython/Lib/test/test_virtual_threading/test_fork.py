@@ -154,6 +154,30 @@ class ForkTests(unittest.TestCase):
             print("end")
             """), ["end"])
 
+    def test_while_others_collect(self):
+        # Each of them waits for the pause around the fork to end, and holds the
+        # interpreter's mutex of pauses, which the child takes, too.
+        self.assertEqual(self.run_ok("""
+            import gc
+            stop = threading.Event()
+
+            def collect():
+                while not stop.is_set():
+                    gc.collect()
+
+            threads = [threading.Thread(target=collect) for _ in range(2)]
+            threads += [Thread(target=collect) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for _ in range(20):
+                in_child(lambda: threading.enumerate())
+                spawn(in_child, lambda: threading.enumerate()).join()
+            stop.set()
+            for thread in threads:
+                thread.join()
+            print("end")
+            """), ["end"])
+
     def test_held_locks(self):
         # A lock of the program that a lost thread holds stays locked, as ever.
         self.assertEqual(self.run_ok("""
