@@ -193,7 +193,8 @@ int cpool_task_is_frozen(const struct cpool_task *t);
 /* Parks the current task until unpark or deadline.  An unpark that came since the last
  * park returned counts: then it returns at once (one token, as a binary semaphore).
  * `reason` is a static string for dumps.  Returns 0 if unparked, -ETIMEDOUT at the
- * deadline; both may race, an unpark that lost stays as the token.  No other returns.
+ * deadline, -EINTR after cpool_interrupt; they may race, an unpark that lost stays as the
+ * token.  No other returns.
  * Blocks: virtual thread.  Allocates: no.  Switches: yes.  Locks held: none. */
 int cpool_park(int64_t deadline, const char *reason);
 
@@ -201,6 +202,13 @@ int cpool_park(int64_t deadline, const char *reason);
  * from one outside of the pool.  t must not be DONE and reused concurrently.
  * Blocks: no.  Allocates: no.  Switches: no. */
 void cpool_unpark(struct cpool_task *t);
+
+/* Ends the wait of `t` with -EINTR, whatever it waits for; if it does not wait, its next wait
+ * that leaves the stack (one such token, as with unpark).  What for is the host's business,
+ * and so is a token that comes late: a wait may return -EINTR though nobody means it any
+ * more.  From any OS thread; t as for cpool_unpark.
+ * Blocks: no.  Allocates: no.  Switches: no. */
+void cpool_interrupt(struct cpool_task *t);
 
 /* As cpool_unpark, and hints that the caller will park soon: t goes to the LIFO slot of
  * this carrier. */
@@ -210,14 +218,15 @@ void cpool_unpark_local(struct cpool_task *t);
  * Blocks: no.  Switches: yes. */
 void cpool_yield(void);
 
-/* Sleeps until `deadline`; tokens are neither taken nor a reason to return. */
-void cpool_sleep(int64_t deadline, const char *reason);
+/* Sleeps until `deadline`; tokens of cpool_unpark are neither taken nor a reason to return.
+ * 0, or -EINTR after cpool_interrupt. */
+int cpool_sleep(int64_t deadline, const char *reason);
 
 /* --- Descriptors -------------------------------------------------------------- */
 
 /* Parks until fd is ready for `events` (POLLIN, POLLOUT, POLLPRI), has an error or a
  * hang-up, or the deadline comes.  Several tasks may wait for one fd.  Returns the
- * events that hold (> 0), -ETIMEDOUT, -ECANCELED when cpool_fd_close_begin(fd) was called
+ * events that hold (> 0), -ETIMEDOUT, -EINTR, -ECANCELED when cpool_fd_close_begin(fd) was called
  * meanwhile, -EPERM for a descriptor that can't be polled (a regular file: always ready),
  * -EBADF, -ENOMEM.  Readiness is a hint: the caller tries its call again.
  * Consumes no park token of its caller.

@@ -33,7 +33,8 @@
 #define CPOOL__W_DEAF   UINT64_C(0x20)  /* the wait at hand is none for tokens         */
 #define CPOOL__W_MOVABLE UINT64_C(0x40) /* the wait at hand: the stack may be frozen  */
 #define CPOOL__W_FROZEN UINT64_C(0x80)  /* it is                                       */
-#define CPOOL__W_SEQ    UINT64_C(0x100) /* one more park                               */
+#define CPOOL__W_INTR   UINT64_C(0x100) /* an interrupt that no wait has taken         */
+#define CPOOL__W_SEQ    UINT64_C(0x200) /* one more park                               */
 
 /* --- Freezing: defaults, with their reasons in reclaim.c -------------------------- */
 
@@ -398,7 +399,7 @@ bool cpool__task_commit_park(struct cpool_task *t);
 bool cpool__task_claim(struct cpool_task *t, uint64_t word);
 void cpool__wait_begin(struct cpool_task *t);
 void cpool__wait_abort(struct cpool_task *t);
-void cpool__wait_switch(struct cpool_task *t, int64_t deadline, const char *reason);
+int cpool__wait_switch(struct cpool_task *t, int64_t deadline, const char *reason);
 void cpool__ready(struct cpool_task *t);
 void cpool__ready_local(struct cpool_task *t);
 void cpool__ready_list(struct cpool_task *list);

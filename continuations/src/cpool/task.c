@@ -2,15 +2,16 @@
  *
  * The word of a task is one atomic:
  *
- *      63                    8    7        6      5     4      3      2   0
- *      +----------------------+-------+--------+-----+------+-------+-----+
- *      | sequence: parks begun| FROZEN| MOVABLE| DEAF| WOKEN| TOKEN |state|
- *      +----------------------+-------+--------+-----+------+-------+-----+
+ *      63              9    8      7       6        5     4      3      2   0
+ *      +----------------+------+-------+--------+-----+------+-------+-----+
+ *      | sequence: parks| INTR | FROZEN| MOVABLE| DEAF| WOKEN| TOKEN |state|
+ *      +----------------+------+-------+--------+-----+------+-------+-----+
  *
  * TOKEN is what cpool_unpark gives and cpool_park takes.  WOKEN says that a timer or the
  * poller has ended the wait at hand; it is a channel of its own, so that a sleep or a wait
  * for a descriptor (DEAF: tokens are no reason to end it) neither loses nor takes a token
- * that somebody gave for a later park.
+ * that somebody gave for a later park.  INTR is a token too, that any wait takes: given by
+ * cpool_interrupt, it ends the wait at hand or else the next one.
  *
  *      from       to         cause, and by whom
  *      NEW        RUNNABLE   cpool_spawn                                  spawner
@@ -19,11 +20,12 @@
  *      RUNNING    PARKING    park or wait begun                           the task
  *      PARKING    RUNNING    wait given up before the switch              the task
  *      PARKING    PARKED     stack left, no reason to run                 carrier
- *      PARKING    RUNNABLE   stack left, but TOKEN or WOKEN has come      carrier
- *      PARKED     RUNNABLE   unpark (not if DEAF), timer, poller          waker
+ *      PARKING    RUNNABLE   stack left, but TOKEN, WOKEN or INTR is set  carrier
+ *      PARKED     RUNNABLE   unpark (not if DEAF), timer, poller,         waker
+ *                            interrupt
  *      PARKED     PARKING    claimed, to be frozen or trimmed             reclaimer
  *      PARKING    PARKED     done with it, no reason to run               reclaimer
- *      PARKING    RUNNABLE   done with it, but TOKEN or WOKEN has come    reclaimer
+ *      PARKING    RUNNABLE   done with it, but TOKEN, WOKEN, INTR is set  reclaimer
  *      RUNNING    PINNED     pinned_begin                                 the task
  *      PINNED     RUNNING    pinned_end                                   the task
  *      RUNNING    DONE       body returned, stack given back              carrier
@@ -34,7 +36,7 @@
  * the wait at hand; FROZEN is set under a claim (or by the parking carrier, before PARKED is
  * published) and cleared by the carrier that mounts.
  *
- * Unpark in any other state than PARKED only sets TOKEN.  Whoever makes a task RUNNABLE
+ * Unpark in any other state than PARKED only sets TOKEN, interrupt only INTR.  Whoever makes a task RUNNABLE
  * owns it until it is in a queue: nobody else can run it, end it or free it.
  *
  * PARKED is published by the carrier, on its own stack, after the task's stack was left
@@ -196,6 +198,22 @@ cpool_unpark_local(struct cpool_task *t)
     }
 }
 
+void
+cpool_interrupt(struct cpool_task *t)
+{
+    uint64_t w = CPOOL__LOAD(&t->word), to;
+    do {
+        to = w | CPOOL__W_INTR;
+        if (state_of(w) == CPOOL_PARKED) {
+            to = (to & ~CPOOL__W_STATE) | CPOOL_RUNNABLE;
+        }
+        /* Also when nothing changes: the release must reach the wait that takes it. */
+    } while (!change(t, &w, to));
+    if (state_of(w) == CPOOL_PARKED) {
+        cpool__ready(t);
+    }
+}
+
 /* Timers and poller, under the lock of what t is linked into: true if the caller has to
  * queue t. */
 bool
@@ -275,7 +293,8 @@ cpool__task_commit_park(struct cpool_task *t)
     uint64_t w = CPOOL__LOAD(&t->word), to;
     do {
         CONT_ASSERT(state_of(w) == CPOOL_PARKING);
-        uint64_t wakes = CPOOL__W_WOKEN | (w & CPOOL__W_DEAF ? 0 : CPOOL__W_TOKEN);
+        uint64_t wakes = CPOOL__W_WOKEN | CPOOL__W_INTR
+                         | (w & CPOOL__W_DEAF ? 0 : CPOOL__W_TOKEN);
         to = (w & ~CPOOL__W_STATE) | (w & wakes ? CPOOL_RUNNABLE : CPOOL_PARKED);
     } while (!change(t, &w, to));
     return state_of(to) == CPOOL_RUNNABLE;
@@ -297,9 +316,10 @@ cpool_park(int64_t deadline, const char *reason)
     }
     begin(t, 0);
     leave(t, deadline, reason);
-    w = atomic_fetch_and_explicit(&t->word, ~(CPOOL__W_TOKEN | CPOOL__W_WOKEN),
+    w = atomic_fetch_and_explicit(&t->word,
+                                  ~(CPOOL__W_TOKEN | CPOOL__W_WOKEN | CPOOL__W_INTR),
                                   memory_order_acquire);
-    return w & CPOOL__W_TOKEN ? 0 : -ETIMEDOUT;
+    return w & CPOOL__W_TOKEN ? 0 : w & CPOOL__W_INTR ? -EINTR : -ETIMEDOUT;
 }
 
 /* A wait that ends by timer or poller, not by tokens.  Between begin and switch (or abort)
@@ -320,24 +340,26 @@ cpool__wait_abort(struct cpool_task *t)
     } while (!change(t, &w, to));
 }
 
-void
+/* How the wait ended if nothing that it waited for has: -EINTR or -ETIMEDOUT. */
+int
 cpool__wait_switch(struct cpool_task *t, int64_t deadline, const char *reason)
 {
     leave(t, deadline, reason);
-    atomic_fetch_and_explicit(&t->word, ~(CPOOL__W_WOKEN | CPOOL__W_DEAF),
-                              memory_order_acquire);
+    uint64_t w = atomic_fetch_and_explicit(
+        &t->word, ~(CPOOL__W_WOKEN | CPOOL__W_DEAF | CPOOL__W_INTR), memory_order_acquire);
+    return w & CPOOL__W_INTR ? -EINTR : -ETIMEDOUT;
 }
 
-void
+int
 cpool_sleep(int64_t deadline, const char *reason)
 {
     struct cpool_task *t = cpool_current();
     CONT_CHECK(t != NULL);
     if (deadline <= 0) {
-        return;
+        return 0;
     }
     cpool__wait_begin(t);
-    cpool__wait_switch(t, deadline, reason);
+    return cpool__wait_switch(t, deadline, reason) == -EINTR ? -EINTR : 0;
 }
 
 /* --- Spawn and yield ---------------------------------------------------------------- */

@@ -248,9 +248,9 @@ cpool_wait_fd(int fd, short events, int64_t deadline, const char *reason)
     count_waiters(1);
     int r = enter(w);
     if (r == 0) {
-        cpool__wait_switch(t, deadline, reason);
+        int ended = cpool__wait_switch(t, deadline, reason);
         withdraw(w);
-        r = w->revents == CLOSING ? -ECANCELED : w->revents != 0 ? w->revents : -ETIMEDOUT;
+        r = w->revents == CLOSING ? -ECANCELED : w->revents != 0 ? w->revents : ended;
     }
     else {
         cpool__wait_abort(t);
@@ -261,14 +261,14 @@ cpool_wait_fd(int fd, short events, int64_t deadline, const char *reason)
 
 /* --- Many --------------------------------------------------------------------------------- */
 
-/* One round of waiting.  1: something has happened, look; or -ETIMEDOUT, -ENOMEM. */
+/* One round of waiting.  1: something has happened, look; or -ETIMEDOUT, -EINTR, -ENOMEM. */
 static int
 wait_once(struct cpool_task *t, struct cpool_waiter *w, nfds_t n, int64_t deadline,
           const char *reason)
 {
     nfds_t entered = 0;
     bool failed = false;
-    int r = 1;
+    int r = 1, ended = -ETIMEDOUT;
     cpool__wait_begin(t);
     count_waiters((long)n);
     for (; entered < n && !failed; entered++) {
@@ -289,7 +289,7 @@ wait_once(struct cpool_task *t, struct cpool_waiter *w, nfds_t n, int64_t deadli
         cpool__wait_abort(t);
     }
     else {
-        cpool__wait_switch(t, deadline, reason);
+        ended = cpool__wait_switch(t, deadline, reason);
     }
     bool any = false;
     for (nfds_t i = 0; i < entered; i++) {
@@ -299,7 +299,7 @@ wait_once(struct cpool_task *t, struct cpool_waiter *w, nfds_t n, int64_t deadli
         }
     }
     count_waiters(-(long)n);
-    return failed || any ? r : -ETIMEDOUT;
+    return failed || any ? r : ended;
 }
 
 /* Not inline: errno must not be looked up on one side of a switch and used on the other. */
@@ -333,7 +333,7 @@ cpool_wait_fds(struct pollfd *fds, nfds_t n, int64_t deadline, const char *reaso
         if (r == -ENOMEM) {
             break;
         }
-        bool over = r == -ETIMEDOUT;
+        int ended = r;
         r = poll_now(fds, n);
         for (nfds_t i = 0; r >= 0 && i < n; i++) {
             if (w[i].revents == CLOSING) {      /* for poll it may still be open       */
@@ -341,7 +341,8 @@ cpool_wait_fds(struct pollfd *fds, nfds_t n, int64_t deadline, const char *reaso
                 fds[i].revents = POLLNVAL;
             }
         }
-        if (over) {
+        if (ended < 0) {
+            r = r == 0 && ended == -EINTR ? -EINTR : r;
             break;
         }
     } while (r == 0);

@@ -111,6 +111,55 @@ test_sleep_is_deaf(void)
 }
 
 static void
+interrupt_before_wait(struct work *w)
+{
+    cpool_interrupt(&w->task);
+    cpool_interrupt(&w->task);          /* one, however many                           */
+    CHECK_EQ(cpool_park(0, "poll"), -ETIMEDOUT);        /* no wait, takes none         */
+    CHECK_EQ(cpool_park(CPOOL_FOREVER, "park"), -EINTR);
+    CHECK_EQ(cpool_park(cpool_now() + 1000000, "timeout"), -ETIMEDOUT);
+    cpool_interrupt(&w->task);
+    CHECK_EQ(cpool_sleep(CPOOL_FOREVER, "sleep"), -EINTR);
+    CHECK_EQ(cpool_sleep(cpool_now() + 1000000, "sleep"), 0);
+    cpool_unpark(&w->task);
+    cpool_interrupt(&w->task);
+    CHECK_EQ(cpool_sleep(CPOOL_FOREVER, "the interrupt"), -EINTR);
+    CHECK_EQ(cpool_park(CPOOL_FOREVER, "the token"), 0);
+    w->n = 1;
+}
+
+static void
+waits_in_turns(struct work *w)
+{
+    for (long i = 0; i < w->n; i++) {
+        CHECK_EQ(i % 2 ? cpool_park(CPOOL_FOREVER, "park")
+                       : cpool_sleep(CPOOL_FOREVER, "sleep"), -EINTR);
+        atomic_fetch_add((_Atomic uint32_t *)w->arg, 1);
+        cpool__futex_wake(w->arg, 1);
+    }
+}
+
+static void
+test_interrupt_from_outside(int parallelism, long n)
+{
+    start(parallelism);
+    _Atomic uint32_t seen = 0;
+    struct work *w = work_new(waits_in_turns, &seen);
+    w->n = n;
+    CHECK_EQ(cpool_spawn(&w->task), 0);
+    for (uint32_t i = 0; i < (uint32_t)n; i++) {
+        cpool_interrupt(&w->task);
+        while (atomic_load(&seen) == i) {
+            cpool__futex_wait(&seen, i, CPOOL_FOREVER);
+        }
+        CHECK_EQ(seen, i + 1);
+    }
+    wait_finished(1);
+    free(w);
+    stop();
+}
+
+static void
 yields(struct work *w)
 {
     for (int i = 0; i < 1000; i++) {
@@ -199,9 +248,16 @@ main(void)
     for (int parallelism = 1; parallelism <= 4; parallelism++) {
         test_spawn(parallelism, (uint32_t)check_scale(CHECK_SANITIZED ? 4000 : 20000));
         test_unpark_from_outside(parallelism, (long)check_scale(5000));
+        test_interrupt_from_outside(parallelism, (long)check_scale(5000));
     }
     start(2);
     struct work *w = go(token_before_park, NULL);
+    wait_finished(1);
+    CHECK_EQ(w->n, 1);
+    free(w);
+    stop();
+    start(2);
+    w = go(interrupt_before_wait, NULL);
     wait_finished(1);
     CHECK_EQ(w->n, 1);
     free(w);

@@ -77,6 +77,16 @@ alone(struct work *w)
     CHECK_EQ(cpool_wait_fd(p[0], POLLIN, cpool_now() + 1000000, "deaf"), -ETIMEDOUT);
     CHECK_EQ(cpool_park(0, "token"), 0);
 
+    /* An interrupt does end one, and nothing stays armed. */
+    cpool_interrupt(cpool_current());
+    CHECK_EQ(cpool_wait_fd(p[0], POLLIN, CPOOL_FOREVER, "interrupted"), -EINTR);
+    nothing_left();
+    struct pollfd both[2] = {{.fd = p[0], .events = POLLIN}, {.fd = p[0], .events = POLLIN}};
+    cpool_interrupt(cpool_current());
+    CHECK_EQ(cpool_wait_fds(both, 2, CPOOL_FOREVER, "interrupted"), -EINTR);
+    nothing_left();
+    CHECK_EQ(cpool_wait_fds(both, 2, cpool_now() + 1000000, "timeout"), 0);
+
     /* The other end hangs up. */
     close_fd(p[1]);
     CHECK(cpool_wait_fd(p[0], POLLIN, CPOOL_FOREVER, "hang-up") & POLLHUP);
