@@ -11,6 +11,7 @@
 #include "pycore_modsupport.h"      // _PyArg_ParseStackAndKeywords
 #include "pycore_pystate.h"
 #include "pycore_pythread.h"
+#include "pycore_time.h"            // _PyTime_FromSecondsObject
 #include "pycore_vthread_state.h"
 #include "pycore_vthread_module.h"
 #include "pycore_vthread_seeing.h"
@@ -128,6 +129,9 @@ yield_now(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     if (_PyVThread_Current() != NULL) {
         _PyVThread_Yield();
+        if (_PyVThread_RaiseInterrupt() < 0) {
+            return NULL;
+        }
     }
     else {
         Py_BEGIN_ALLOW_THREADS
@@ -139,7 +143,7 @@ yield_now(PyObject *module, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(yield_now_doc,
 "yield_now($module, /)\n--\n\n"
-"Let other threads run.");
+"Let other threads run.  Raises what interrupts this one.");
 
 static PyObject *
 pin(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -169,6 +173,184 @@ PyDoc_STRVAR(pin_doc,
 "pin($module, /)\n--\n\n"
 "Keep the current virtual thread on its OS thread until the matching unpin().  Nests.\n"
 "Does nothing on a platform thread.");
+
+static PyObject *
+interrupt(PyObject *module, PyObject *args)
+{
+    PyObject *obj, *who, *exc;
+    unsigned long ident;
+    if (!PyArg_ParseTuple(args, "OOO:interrupt", &obj, &who, &exc)
+        || parse_ident(obj, &ident) < 0)
+    {
+        return NULL;
+    }
+    if (!PyExceptionClass_Check(exc) && !PyExceptionInstance_Check(exc)) {
+        PyErr_SetString(PyExc_TypeError, "exceptions must derive from BaseException");
+        return NULL;
+    }
+    int res = _PyVThread_Interrupt(ident, who, exc);
+    return res < 0 ? NULL : PyBool_FromLong(res);
+}
+
+PyDoc_STRVAR(interrupt_doc,
+"interrupt($module, ident, who, exc, /)\n--\n\n"
+"Raise exc in a virtual thread's blocking call, the one at hand or the next one.  `who` is\n"
+"the `thread` that it was started with, or its serial().  False if it has ended.");
+
+static PyObject *
+withdraw(PyObject *module, PyObject *exc)
+{
+    return PyBool_FromLong(_PyVThread_WithdrawInterrupt(exc));
+}
+
+PyDoc_STRVAR(withdraw_doc,
+"withdraw($module, exc, /)\n--\n\n"
+"Take back an interrupt that the current thread has not raised yet; False if there is none.");
+
+static struct _PyVThread *
+alarm_thread(void)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "timeouts work in virtual threads only");
+    }
+    return vt;
+}
+
+static int
+parse_alarm(PyObject *const *args, Py_ssize_t nargs, PyTime_t *when)
+{
+    if (!_PyArg_CheckPositional("alarm", nargs, 2, 2)) {
+        return -1;
+    }
+    *when = CPOOL_FOREVER;
+    if (args[1] == Py_None) {
+        return 0;
+    }
+    double seconds = PyFloat_AsDouble(args[1]);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    // 285 years; and what is longer ago has passed as well.
+    if (seconds >= 9e9) {
+        return 0;
+    }
+    if (seconds < 0) {
+        *when = 0;
+        return 0;
+    }
+    return _PyTime_FromSecondsObject(when, args[1], _PyTime_ROUND_CEILING);
+}
+
+static PyObject *
+set_alarm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyTime_t when;
+    struct _PyVThread *vt = alarm_thread();
+    if (vt == NULL || parse_alarm(args, nargs, &when) < 0
+        || _PyVThread_SetAlarm(vt, args[0], when) < 0)
+    {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+move_alarm(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyTime_t when;
+    struct _PyVThread *vt = alarm_thread();
+    if (vt == NULL || parse_alarm(args, nargs, &when) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(_PyVThread_MoveAlarm(vt, args[0], when));
+}
+
+PyDoc_STRVAR(move_alarm_doc,
+"move_alarm($module, exc, when, /)\n--\n\n"
+"Change the time of an alarm; False if it has been raised already.");
+
+PyDoc_STRVAR(set_alarm_doc,
+"set_alarm($module, exc, when, /)\n--\n\n"
+"Interrupt the current virtual thread with exc when time.monotonic() is `when`, in what it\n"
+"waits for then, or in its next wait.  None: never.  RuntimeError in a platform thread.");
+
+static PyObject *
+drop_alarm(PyObject *module, PyObject *exc)
+{
+    struct _PyVThread *vt = alarm_thread();
+    return vt == NULL ? NULL : PyBool_FromLong(_PyVThread_DropAlarm(vt, exc));
+}
+
+PyDoc_STRVAR(drop_alarm_doc,
+"drop_alarm($module, exc, /)\n--\n\n"
+"Forget the alarm of the current thread; False if it has been raised already.");
+
+static PyObject *
+next_alarm(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    int64_t when = vt == NULL ? CPOOL_FOREVER : _PyVThread_NextAlarm(vt);
+    if (when == CPOOL_FOREVER) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble(PyTime_AsSecondsDouble(when));
+}
+
+PyDoc_STRVAR(next_alarm_doc,
+"next_alarm($module, /)\n--\n\n"
+"The time of the earliest alarm of the current thread, or None.");
+
+static PyObject *
+check(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    if (_PyVThread_RaiseInterrupt() < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(check_doc,
+"check($module, /)\n--\n\n"
+"Raise what interrupts the current thread, as a blocking call would, if anything does.");
+
+static PyObject *
+serial(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt == NULL) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromUnsignedLong(_PyVThread_Serial(vt));
+}
+
+PyDoc_STRVAR(serial_doc,
+"serial($module, /)\n--\n\n"
+"With its ident it stands for the current virtual thread alone.  None on others.");
+
+static PyObject *
+shield(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt != NULL) {
+        vt->shields++;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+unshield(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt != NULL && vt->shields > 0) {
+        vt->shields--;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(shield_doc,
+"shield($module, /)\n--\n\n"
+"No interrupt is raised in the current thread until the matching unshield().  Nests.");
 
 static int
 parse_count(PyObject *obj, const char *name, int *value)
@@ -334,6 +516,16 @@ static PyMethodDef methods[] = {
     {"current", current, METH_NOARGS, current_doc},
     {"is_virtual", is_virtual, METH_VARARGS, is_virtual_doc},
     {"yield_now", yield_now, METH_NOARGS, yield_now_doc},
+    {"interrupt", interrupt, METH_VARARGS, interrupt_doc},
+    {"withdraw", withdraw, METH_O, withdraw_doc},
+    {"set_alarm", _PyCFunction_CAST(set_alarm), METH_FASTCALL, set_alarm_doc},
+    {"move_alarm", _PyCFunction_CAST(move_alarm), METH_FASTCALL, move_alarm_doc},
+    {"drop_alarm", drop_alarm, METH_O, drop_alarm_doc},
+    {"next_alarm", next_alarm, METH_NOARGS, next_alarm_doc},
+    {"check", check, METH_NOARGS, check_doc},
+    {"serial", serial, METH_NOARGS, serial_doc},
+    {"shield", shield, METH_NOARGS, shield_doc},
+    {"unshield", unshield, METH_NOARGS, NULL},
     {"pin", pin, METH_NOARGS, pin_doc},
     {"unpin", unpin, METH_NOARGS, NULL},
     {"configure", configure, METH_VARARGS, configure_doc},

@@ -74,7 +74,7 @@ _PyVThread_Discard(PyThreadState *tstate)
 void
 _PyVThread_ClearingSlow(PyThreadState *tstate)
 {
-    _PyVThread_FromState(tstate)->reachable = false;
+    _PyVThread_DropInterrupts(_PyVThread_FromState(tstate));
 }
 
 void

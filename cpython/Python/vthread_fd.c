@@ -262,7 +262,7 @@ write_pieces(int fd, const struct iovec *iov, Py_ssize_t cnt)
         size_t at = 0;
         while (at < iov[i].iov_len) {
             if (await_then_stock(fd, POLLOUT, "write") < 0) {
-                return done > 0 ? (PyErr_Clear(), done) : -1;
+                return done > 0 ? (_PyVThread_PostponeRaised(), done) : -1;
             }
             size_t piece = Py_MIN(iov[i].iov_len - at, PIPE_BUF);
             Py_ssize_t put;
@@ -354,15 +354,8 @@ _PyVThread_Writev(int fd, const struct iovec *iov, Py_ssize_t cnt, Py_ssize_t *n
         return -1;
     }
     // As the kernel does: what went in counts, and the error comes with the next call.
-    // An exception from a signal handler stays.
     if (PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_OSError)) {
-            PyErr_Clear();
-        }
-        else {
-            *n = -1;
-            return -1;
-        }
+        _PyVThread_PostponeRaised();
     }
     *n = done;
     return 1;

@@ -118,8 +118,15 @@ deadline_after(PyTime_t timeout)
     return timeout > CPOOL_FOREVER - now ? CPOOL_FOREVER : now + timeout;
 }
 
+// What is left of a timeout that ends at `deadline`, if it is > 0; else as it is.
+static PyTime_t
+time_left(PyTime_t timeout, int64_t deadline)
+{
+    return timeout > 0 ? Py_MAX(deadline - cpool_now(), 0) : timeout;
+}
+
 struct _PyVThread *
-_PyVThread_BeginPark(int detach)
+_PyVThread_BeginPark(int flags)
 {
     struct _PyVThread *vt = _PyVThread_Current();
     if (vt == NULL) {
@@ -127,7 +134,7 @@ _PyVThread_BeginPark(int detach)
     }
     // Attached and not to be detached: a lock of the runtime, held for an instant.  Detached
     // with a pin: an attach, which waits for the world to start or for a critical section.
-    if (!detach && _PyThreadState_GET() != NULL) {
+    if (!(flags & _PY_LOCK_DETACH) && _PyThreadState_GET() != NULL) {
         return NULL;
     }
     return _PyVThread_MayUnmount(vt) ? vt : NULL;
@@ -140,11 +147,18 @@ _PyVThread_WaitEntry(struct _PyVThread *vt)
 }
 
 int
-_PyVThread_Wait(struct _PyVThread *vt, PyTime_t deadline)
+_PyVThread_Wait(struct _PyVThread *vt, PyTime_t deadline, int intr)
 {
+    if (intr && _PyVThread_IsInterrupted(vt)) {
+        return Py_PARK_INTR;
+    }
     struct before b = leave(vt);
-    int res = cpool_park(deadline, "lock");
+    int64_t end = intr ? _PyVThread_EndOfWait(vt, deadline) : deadline;
+    int res = cpool_park(end, "lock");
     take_up(vt, b);
+    if (res == -EINTR || (res == -ETIMEDOUT && end < deadline)) {
+        return intr && _PyVThread_IsInterrupted(vt) ? Py_PARK_INTR : Py_PARK_OK;
+    }
     return res == 0 ? Py_PARK_OK : Py_PARK_TIMEOUT;
 }
 
@@ -217,36 +231,70 @@ _PyVThread_BlockEnd(void)
 
 // --- Descriptors ------------------------------------------------------------------------------
 
+// ppoll(2) of a virtual thread that is pinned; EINTR when it is interrupted.
+static int
+pinned_poll(struct _PyVThread *vt, struct pollfd *fds, nfds_t n, struct timespec *ts,
+            const char *reason)
+{
+    // One descriptor more.  Few are waited for here, and mostly one.
+    struct pollfd few[8], *all = n < 8 ? few : PyMem_RawMalloc((n + 1) * sizeof(*all));
+    if (all == NULL) {
+        errno = ENOMEM;
+        return -1;
+    }
+    if (n > 0) {
+        memcpy(all, fds, n * sizeof(*all));
+    }
+    int told = _PyVThread_BeginPollInterrupt(vt);
+    all[n] = (struct pollfd){.fd = told, .events = POLLIN};
+    pinned_begin(vt, reason);
+    int res = ppoll(all, n + 1, ts, NULL);
+    int err = errno;
+    pinned_end(vt);
+    _PyVThread_EndPollInterrupt(vt, told);
+    if (n > 0) {
+        memcpy(fds, all, n * sizeof(*all));
+    }
+    if (res > 0 && all[n].revents != 0 && --res == 0) {
+        res = -1;
+        err = EINTR;
+    }
+    if (all != few) {
+        PyMem_RawFree(all);
+    }
+    errno = err;
+    return res;
+}
+
 // poll(2) that gives the slot away, and lets signal handlers run on the main thread.  Returns
-// as _PyVThread_Poll, but -1 with EINTR when a handler raised (the exception is set).
+// as _PyVThread_Poll, but -1 with EINTR when a handler or an interrupt raised (the exception
+// is set).
 static int
 blocking_poll(struct pollfd *fds, nfds_t n, PyTime_t timeout, const char *reason)
 {
     int64_t deadline = deadline_after(timeout);
     for (;;) {
+        struct _PyVThread *vt = _PyVThread_Current();
+        int64_t end = vt != NULL ? _PyVThread_EndOfWait(vt, deadline) : deadline;
         struct timespec ts, *tsp = NULL;
-        if (deadline != CPOOL_FOREVER) {
-            int64_t left = Py_MAX(deadline - cpool_now(), 0);
+        if (end != CPOOL_FOREVER) {
+            int64_t left = Py_MAX(end - cpool_now(), 0);
             ts = (struct timespec){left / 1000000000, left % 1000000000};
             tsp = &ts;
         }
         int res, err;
         Py_BEGIN_ALLOW_THREADS
-        struct _PyVThread *vt = _PyVThread_Current();
-        if (vt != NULL) {
-            pinned_begin(vt, reason);
-        }
-        res = ppoll(fds, n, tsp, NULL);
+        res = vt != NULL ? pinned_poll(vt, fds, n, tsp, reason) : ppoll(fds, n, tsp, NULL);
         err = errno;
-        if (vt != NULL) {
-            pinned_end(vt);
-        }
         Py_END_ALLOW_THREADS
-        if (res >= 0 || err != EINTR) {
+        if (res == 0 && end < deadline) {
+            err = EINTR;            // an alarm
+        }
+        else if (res >= 0 || err != EINTR) {
             errno = err;
             return res;
         }
-        if (PyErr_CheckSignals() < 0) {
+        if (PyErr_CheckSignals() < 0 || _PyVThread_RaiseInterrupt() < 0) {
             errno = EINTR;
             return -1;
         }
@@ -257,12 +305,24 @@ int
 _PyVThread_Poll(struct pollfd *fds, nfds_t n, PyTime_t timeout, const char *reason)
 {
     struct _PyVThread *vt = _PyVThread_Current();
-    if (vt == NULL || !_PyVThread_MayUnmount(vt)) {
-        return blocking_poll(fds, n, timeout, reason);
-    }
-    struct before b = leave(vt);
-    int res = cpool_wait_fds(fds, n, deadline_after(timeout), reason);
-    take_up(vt, b);
+    int64_t deadline = timeout > 0 ? deadline_after(timeout) : 0;
+    int res;
+    do {
+        if (timeout != 0 && _PyVThread_RaiseInterrupt() < 0) {
+            errno = EINTR;
+            return -1;
+        }
+        if (vt == NULL || !_PyVThread_MayUnmount(vt)) {
+            return blocking_poll(fds, n, time_left(timeout, deadline), reason);
+        }
+        struct before b = leave(vt);
+        int64_t end = _PyVThread_EndOfWait(vt, timeout < 0 ? CPOOL_FOREVER : deadline);
+        res = cpool_wait_fds(fds, n, end, reason);
+        take_up(vt, b);
+        if (res == 0 && (timeout < 0 || end < deadline)) {
+            res = -EINTR;           // an alarm
+        }
+    } while (res == -EINTR);
     if (res < 0) {
         errno = -res;
         return -1;
@@ -274,20 +334,31 @@ int
 _PyVThread_WaitFd(int fd, short events, PyTime_t timeout, const char *reason)
 {
     struct _PyVThread *vt = _PyVThread_Current();
+    int64_t deadline = timeout > 0 ? deadline_after(timeout) : 0;
     int res;
-    if (vt != NULL && _PyVThread_MayUnmount(vt)) {
-        struct before b = leave(vt);
-        res = cpool_wait_fd(fd, events, deadline_after(timeout), reason);
-        take_up(vt, b);
-    }
-    else {
-        struct pollfd p = {.fd = fd, .events = events};
-        res = blocking_poll(&p, 1, timeout, reason);
-        if (res < 0 && errno == EINTR) {
+    do {
+        if (_PyVThread_RaiseInterrupt() < 0) {
             return -1;
         }
-        res = res < 0 ? -errno : res == 0 ? -ETIMEDOUT : (p.revents & POLLNVAL) ? -EBADF : 1;
-    }
+        if (vt != NULL && _PyVThread_MayUnmount(vt)) {
+            struct before b = leave(vt);
+            int64_t end = _PyVThread_EndOfWait(vt, timeout < 0 ? CPOOL_FOREVER : deadline);
+            res = cpool_wait_fd(fd, events, end, reason);
+            take_up(vt, b);
+            if (res == -ETIMEDOUT && (timeout < 0 || end < deadline)) {
+                res = -EINTR;       // an alarm
+            }
+        }
+        else {
+            struct pollfd p = {.fd = fd, .events = events};
+            res = blocking_poll(&p, 1, time_left(timeout, deadline), reason);
+            if (res < 0 && errno == EINTR) {
+                return -1;
+            }
+            res = res < 0 ? -errno : res == 0 ? -ETIMEDOUT
+                  : (p.revents & POLLNVAL) ? -EBADF : 1;
+        }
+    } while (res == -EINTR);
     switch (res) {
     case -ETIMEDOUT:
         return 0;
@@ -328,11 +399,20 @@ int
 _PyVThread_SleepUntil(PyTime_t deadline)
 {
     struct _PyVThread *vt = _PyVThread_Current();
-    if (vt != NULL && _PyVThread_MayUnmount(vt)) {
+    if (_PyVThread_RaiseInterrupt() < 0) {
+        return -1;
+    }
+    while (vt != NULL && _PyVThread_MayUnmount(vt)) {
         struct before b = leave(vt);
-        cpool_sleep(deadline, "sleep");
+        int64_t end = _PyVThread_EndOfWait(vt, deadline);
+        int res = cpool_sleep(end, "sleep");
         take_up(vt, b);
-        return 0;
+        if (res == 0 && end == deadline) {
+            return 0;
+        }
+        if (_PyVThread_RaiseInterrupt() < 0) {
+            return -1;
+        }
     }
     PyTime_t now = cpool_now();
     int res = blocking_poll(NULL, 0, Py_MAX(deadline - now, 0), "sleep");

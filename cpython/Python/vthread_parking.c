@@ -29,11 +29,11 @@ is_expected(const void *addr, const void *expected, size_t size)
 
 // Py_PARK_OK only if the entry was dequeued and its waker is done with it.
 static int
-wait_for_wake(struct _PyVThread *vt, struct wait_entry *wait, PyTime_t deadline)
+wait_for_wake(struct _PyVThread *vt, struct wait_entry *wait, PyTime_t deadline, int intr)
 {
     int res;
     do {
-        res = _PyVThread_Wait(vt, deadline);
+        res = _PyVThread_Wait(vt, deadline, intr);
         // Partner: _PyVThread_WakeEntry().
     } while (res == Py_PARK_OK && !_Py_atomic_load_uint8(&wait->woken));
     return res;
@@ -42,7 +42,8 @@ wait_for_wake(struct _PyVThread *vt, struct wait_entry *wait, PyTime_t deadline)
 int
 _PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTable *table,
                         const void *addr, const void *expected, size_t size,
-                        PyTime_t timeout_ns, void *park_arg, size_t park_arg_size)
+                        PyTime_t timeout_ns, void *park_arg, size_t park_arg_size,
+                        int flags)
 {
     struct wait_entry *wait = _PyVThread_WaitEntry(vt);
     assert(park_arg_size <= sizeof(wait->arg));
@@ -72,7 +73,7 @@ _PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTab
     }
 
     PyTime_t deadline = timeout_ns < 0 ? PyTime_MAX : _PyDeadline_Init(timeout_ns);
-    int res = wait_for_wake(vt, wait, deadline);
+    int res = wait_for_wake(vt, wait, deadline, flags & _PyVThread_PARK_INTR);
     if (res != Py_PARK_OK) {
         _PyRawMutex_Lock(mutex);
         bool is_unparking = wait->is_unparking;
@@ -82,7 +83,7 @@ _PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTab
         _PyRawMutex_Unlock(mutex);
         // Another thread has started to unpark this one and will touch the entry once more.
         while (is_unparking && res != Py_PARK_OK) {
-            res = wait_for_wake(vt, wait, PyTime_MAX);
+            res = wait_for_wake(vt, wait, PyTime_MAX, 0);
         }
     }
     if (park_arg != NULL) {

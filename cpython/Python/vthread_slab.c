@@ -130,6 +130,7 @@ _PyVThread_SlabAfterFork(struct _PyVThread *survivor)
     pool.mutex = (_PyRawMutex){0};
     for (struct _PyVThread_Slab *slab = pool.slabs; slab != NULL; slab = slab->next) {
         for (int i = 0; i < SLAB_THREADS; i++) {
+            _PyVThread_InterruptsAfterFork(&slab->threads[i]);
             if (&slab->threads[i] != survivor) {
                 slab->threads[i].live = false;
             }

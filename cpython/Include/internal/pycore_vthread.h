@@ -32,14 +32,14 @@ _PyVThread_IsCurrent(void)
 // Waits until fd is ready for `events` (POLLIN, POLLOUT), has an error or hang-up, or
 // until timeout (nanoseconds; < 0: for ever).  Call attached.  Returns 1 when ready (a hint:
 // try the call again, without blocking), 0 at the timeout, -1 with an exception set (OSError
-// EBADF if fd is closed meanwhile, MemoryError).  A regular file is ready at once.
+// EBADF if fd is closed meanwhile, MemoryError, an interrupt).  A regular file is ready at once.
 // Blocks: virtual thread.  May run: signal handlers on the main thread, other threads.
 PyAPI_FUNC(int) _PyVThread_WaitFd(int fd, short events, PyTime_t timeout,
                                   const char *reason);
 
 // As poll(2): any number of descriptors, timeout in nanoseconds (< 0: for ever).  Fills
 // revents.  Call attached.  Returns how many are ready, 0 at the timeout, -1 with errno set
-// and no exception (as poll(2) would).
+// and no exception (as poll(2) would), or with EINTR and an exception (signal, interrupt).
 PyAPI_FUNC(int) _PyVThread_Poll(struct pollfd *fds, nfds_t n, PyTime_t timeout,
                                 const char *reason);
 
@@ -48,6 +48,16 @@ PyAPI_FUNC(int) _PyVThread_SleepUntil(PyTime_t deadline);
 
 // Lets others run.  Call attached, or detached.
 PyAPI_FUNC(void) _PyVThread_Yield(void);
+
+// Raises what interrupts the current virtual thread, the first of these if there are several:
+// -1 with the exception set, else 0.  What waits calls it when it was told of an interrupt, and
+// before a wait that would not be told of an earlier one.  Any thread, attached.
+// Blocks: no.  Allocates: the exception.  Switches: no.
+PyAPI_FUNC(int) _PyVThread_RaiseInterrupt(void);
+
+// A wait has raised, and its caller has something else to return, as a write that was done in
+// part.  An OSError is dropped; any other exception interrupts the thread's next blocking call.
+PyAPI_FUNC(void) _PyVThread_PostponeRaised(void);
 
 // Right before `fd` is closed by the interpreter, and right after: those who wait get EBADF,
 // those who have begun to wait in between look again.  errno is kept.  Any thread, attached

@@ -129,7 +129,7 @@ _PyVThread_Sleep(PyTime_t timeout, PyTime_t deadline)
 {
     if (timeout <= 0) {
         _PyVThread_Yield();
-        return 0;
+        return _PyVThread_RaiseInterrupt();
     }
     // The sum overflows for sleeps of centuries.
     return _PyVThread_SleepUntil(deadline < 0 ? PyTime_MAX : deadline);

@@ -13,14 +13,14 @@ extern "C" {
  * _PyParkingLot_Park() is the one place where locks, events, queues, critical sections
  * and joins wait.  For a virtual thread it goes so:
  *
- *     vt = _PyVThread_BeginPark(detach)         NULL: block the OS thread, as stock does
+ *     vt = _PyVThread_BeginPark(flags)          NULL: block the OS thread, as stock does
  *     entry = _PyVThread_WaitEntry(vt)
  *     *park_arg is copied into the entry
  *     bucket lock; compare; enqueue; bucket unlock
  *     detach, if attached (suspends the critical sections)
- *     _PyVThread_Wait(vt, deadline)             until entry->woken, timeout or interrupt
- *       after a timeout: bucket lock; take the entry out, or see that a wake is coming, and
- *       wait for that
+ *     _PyVThread_Wait(vt, deadline, intr)       until entry->woken, timeout or interrupt
+ *       after the latter two: bucket lock; take the entry out, or see that a wake is coming,
+ *       and wait for that: what was handed over is not lost, and an interrupt stays pending
  *     *park_arg is copied back                  nobody else can reach the entry any more
  *     _PyVThread_AttachAfterPark(vt)            if detached above: resumes critical sections,
  *                                               so it may park again, with the same entry
@@ -40,6 +40,11 @@ extern "C" {
  * `woken` and go on between the last two lines above, _PyVThread_Wake(vt) reaches a
  * thread that parks elsewhere, or has ended.  The memory of virtual threads is
  * type-stable and every wait tolerates a stale wake, so that does no harm.
+ *
+ * `detach` of the parking lot's functions holds _PyLockFlags: whether to detach, and whether
+ * the caller handles Py_PARK_INTR.  To a caller that does it is returned for an interrupt, and
+ * again for as long as that is pending, so it raises it (_PyVThread_RaiseInterrupt(), which
+ * Py_MakePendingCalls() calls); any other one is not told.
  */
 
 #include "pycore_lock.h"            // _PyRawMutex
@@ -49,20 +54,20 @@ extern "C" {
 // --- What the glue gives ---------------------------------------------------------------
 
 // The current virtual thread, if it can leave its OS thread here: it is not pinned, and
-// is either detached already or attached with `detach` true.  Else NULL.  The caller has
+// is either detached already or attached with _PY_LOCK_DETACH.  Else NULL.  The caller has
 // checked _PyVThread_IsCurrent().
 // Blocks: no.  Allocates: no.  Switches: no.  Locks held: any that are held while parked.
-extern struct _PyVThread *_PyVThread_BeginPark(int detach);
+extern struct _PyVThread *_PyVThread_BeginPark(int flags);
 
 // Storage of vt that its wakers may touch while it is parked.  One a thread: a thread is
 // enqueued at one place at a time.
 extern struct wait_entry *_PyVThread_WaitEntry(struct _PyVThread *vt);
 
 // Waits for _PyVThread_Wake(vt) until `deadline` (CLOCK_MONOTONIC; PyTime_MAX: for ever).
-// Call detached.  Returns Py_PARK_OK (perhaps spuriously), Py_PARK_TIMEOUT, or
-// Py_PARK_INTR if the thread is interrupted.
+// Call detached.  Returns Py_PARK_OK (perhaps spuriously), Py_PARK_TIMEOUT, or, if `intr`,
+// Py_PARK_INTR while an interrupt is pending.
 // Blocks: virtual thread.  Allocates: no.  Switches: yes.  Locks held: none.
-extern int _PyVThread_Wait(struct _PyVThread *vt, PyTime_t deadline);
+extern int _PyVThread_Wait(struct _PyVThread *vt, PyTime_t deadline, int intr);
 
 // Attaches vt again, after a wait.  As no caller of the parking lot reads errno, resuming a
 // critical section may park once more.
@@ -79,10 +84,18 @@ extern void _PyVThread_Wake(struct _PyVThread *vt);
 // start again, and the caller may hold others.  Both keep errno.
 extern void _PyVThread_BlockBegin(void);
 extern void _PyVThread_BlockEnd(void);
+// The same for a wait that an interrupt ends by posting the semaphore, and an alarm by a shorter
+// timeout.  Begin: 0 if none may end it here.  End: changes the wait's result to Py_PARK_INTR
+// if one has; 1 if the semaphore has a post that the wait has not taken, and now must be.
+extern int _PyVThread_BeginSemaphoreInterrupt(_PySemaphore *sema, PyTime_t *timeout);
+extern int _PyVThread_EndSemaphoreInterrupt(int told, int *res);
 
 // --- What the parking lot calls ---------------------------------------------------------
 //
 // On a build with the GIL all of it vanishes.
+
+// Of a caller that looks for Py_PARK_INTR, of the parking lot's `detach`.
+#define _PyVThread_PARK_INTR (_PY_LOCK_HANDLE_SIGNALS | _Py_LOCK_RETURN_INTR)
 
 #ifdef Py_GIL_DISABLED
 
@@ -92,12 +105,12 @@ extern void _PyVThread_BlockEnd(void);
 // The virtual thread that is to park, or NULL: the caller waits on a semaphore.  A
 // park_arg of unknown size can't be kept off the C stack, so its thread doesn't leave it.
 static inline struct _PyVThread *
-_PyVThread_ToPark(void *park_arg, size_t park_arg_size, int detach)
+_PyVThread_ToPark(void *park_arg, size_t park_arg_size, int flags)
 {
     if (!_PyVThread_IsCurrent() || (park_arg != NULL && park_arg_size == 0)) {
         return NULL;
     }
-    return _PyVThread_BeginPark(detach);
+    return _PyVThread_BeginPark(flags);
 }
 
 // _PyParkingLot_Park() of a virtual thread in the bucket of `mutex` and `table`.
@@ -105,7 +118,7 @@ _PyVThread_ToPark(void *park_arg, size_t park_arg_size, int detach)
 extern int _PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex,
                                    _PyParkingTable *table, const void *addr,
                                    const void *expected, size_t size, PyTime_t timeout_ns,
-                                   void *park_arg, size_t park_arg_size);
+                                   void *park_arg, size_t park_arg_size, int flags);
 
 // Wakes the thread of an entry that was dequeued.  The entry is gone afterwards.
 static inline void
@@ -122,20 +135,27 @@ _PyVThread_WakeEntry(struct wait_entry *waiter)
 }
 
 // Right around the wait of an OS thread for a semaphore, after it has detached, if it does.
-static inline void
-_PyVThread_SemaphoreBegin(void)
+// Begin returns what End is to be given; for End see _PyVThread_EndSemaphoreInterrupt().
+static inline int
+_PyVThread_SemaphoreBegin(_PySemaphore *sema, int flags, PyTime_t *timeout)
 {
-    if (_PyVThread_IsCurrent()) {
-        _PyVThread_BlockBegin();
+    if (!_PyVThread_IsCurrent()) {
+        return 0;
     }
+    int told = flags & _PyVThread_PARK_INTR
+               ? _PyVThread_BeginSemaphoreInterrupt(sema, timeout) : 0;
+    _PyVThread_BlockBegin();
+    return told;
 }
 
-static inline void
-_PyVThread_SemaphoreEnd(void)
+static inline int
+_PyVThread_SemaphoreEnd(int told, int *res)
 {
-    if (_PyVThread_IsCurrent()) {
-        _PyVThread_BlockEnd();
+    if (!_PyVThread_IsCurrent()) {
+        return 0;
     }
+    _PyVThread_BlockEnd();
+    return told && _PyVThread_EndSemaphoreInterrupt(told, res);
 }
 
 // Whether to spin before parking.  A virtual thread that can park has better things to do
@@ -161,8 +181,8 @@ _PyVThread_FairAfter(PyTime_t time, int flags)
 #define _PyVThread_ToPark(park_arg, park_arg_size, detach)  ((struct _PyVThread *)NULL)
 #define _PyVThread_ParkInBucket(vt, ...)                    Py_PARK_AGAIN
 #define _PyVThread_WakeEntry(waiter)                        _PySemaphore_Wakeup((waiter)->sema)
-#define _PyVThread_SemaphoreBegin()                         ((void)0)
-#define _PyVThread_SemaphoreEnd()                           ((void)0)
+#define _PyVThread_SemaphoreBegin(sema, flags, timeout)     0
+#define _PyVThread_SemaphoreEnd(told, res)                  ((void)(told), 0)
 #define _PyVThread_MaySpin(detach)                          1
 #define _PyVThread_FairAfter(time, flags)                   (time)
 

@@ -198,7 +198,9 @@ vsock_send_rest(PySocketSockObject *s, Py_ssize_t sent, int flags,
                 continue;
             }
             if (vsock_failed(s, errno, POLLOUT, -1, 0, "socket send") != VSOCK_AGAIN) {
-                PyErr_Clear();
+                if (PyErr_Occurred()) {
+                    _PyVThread_PostponeRaised();
+                }
                 return sent;
             }
         }

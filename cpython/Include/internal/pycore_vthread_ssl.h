@@ -111,15 +111,18 @@ vssl_set_fd(SSL *ssl, int fd)
     return 1;
 }
 
-// PySSL_select()'s wait: > 0 ready, 0 timed out, < 0 closed meanwhile.
+// PySSL_select()'s wait: > 0 ready, 0 timed out, -1 closed meanwhile, -2 exception set.
 static int
 vssl_select(PySocketSockObject *s, int writing, PyTime_t timeout)
 {
     int fd = s->sock_fd;
     int ready = _PyVThread_AwaitFd(fd, writing ? POLLOUT : POLLIN, timeout,
                                    writing ? "ssl write" : "ssl read");
+    if (ready < 0 && PyErr_Occurred()) {
+        return -2;
+    }
     // The BIO has the number, which may be another file's by now.
-    return s->sock_fd == fd ? ready : -1;
+    return s->sock_fd == fd ? Py_MAX(ready, -1) : -1;
 }
 
 #else   // !Py_GIL_DISABLED

@@ -34,6 +34,7 @@ extern "C" {
 #include <stdbool.h>
 #include "continuations/cpool.h"
 #include "pycore_osthread.h"
+#include "pycore_semaphore.h"       // _PySemaphore
 #include "pycore_tstate.h"
 #include "pycore_vthread.h"
 #include "pycore_vthread_park.h"    // struct wait_entry
@@ -41,6 +42,18 @@ extern "C" {
 // Room for three or four ordinary Python frames (a frame takes 80 bytes and its locals and
 // stack, 150 to 300 together); deeper threads grow by chunks of their own.
 #define _PyVThread_CHUNK_SIZE 1024
+
+// What interrupts a thread (vthread_interrupt.c).  It outlives the thread, for interrupts that
+// come late.
+struct _PyVThread_Interrupts {
+    _PyRawMutex mutex;              // leaf; guards the rest, and _PyVThread.reachable's end
+    struct _PyVThread_Interrupt *first;     // FIFO; set by any thread, taken by its own
+    uint8_t pending;                // atomic: is there one; all that a wait looks at
+    uint32_t serial;                // how many threads this struct has been
+    _PySemaphore *sema;             // of a pinned wait in the parking lot, or NULL
+    bool posted;                    // an interrupt has posted it, which no waker has
+    int event_fd;                   // of a pinned wait for descriptors, or 0
+};
 
 struct _PyVThread {
     _PyThreadStateImpl ts;          // first: a PyThreadState * of a virtual thread is a _PyVThread *
@@ -51,6 +64,9 @@ struct _PyVThread {
     PyObject *thread;               // N, T: strong; what current() returns
     bool hidden;                    // N, T: the runtime's own, or has ended: in no list
     int pins;                       // T: depth of pin()
+    int shields;                    // T: depth of shield(): no wait raises an interrupt
+    struct _PyVThread_Alarm *alarms;    // T: the last one that was set first
+    int64_t next_alarm;             // T: the earliest of their times, if there are any
     int64_t since;                  // T: when it last began to wait, coarse monotonic ns
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
@@ -58,6 +74,7 @@ struct _PyVThread {
     uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
     bool live;                      // N, C: atomic; between its creation and its end
     bool reachable;                 // N, T, attached: its end will drop what others give to it
+    struct _PyVThread_Interrupts interrupts;
     struct _PyVThread *next_free;   // under the slab lock
     _Alignas(16) char chunk[_PyVThread_CHUNK_SIZE];
 };
@@ -145,6 +162,41 @@ int _PyVThread_WatchPins(bool on);
 PyObject *_PyVThread_NextPin(void);
 // Reports to stderr, from now on.
 void _PyVThread_TracePins(void);
+
+// --- vthread_interrupt.c -------------------------------------------------------------------
+
+// Is vt, which runs here, to be interrupted in the wait that it is about to begin, or has been
+// told to look?  Attached or not.
+bool _PyVThread_IsInterrupted(struct _PyVThread *vt);
+// Interrupts a thread with exc, an exception or a class of them: now, if it waits, or else in
+// its next wait.  `who` says which one of those that have had this ident: the `thread` that it
+// was started with, or the serial of _PyVThread_Serial().  The same exc twice counts once.
+// Returns 1, 0 if the thread has ended (or never was), -1 with an exception set.
+// Call attached.
+int _PyVThread_Interrupt(unsigned long ident, PyObject *who, PyObject *exc);
+// Takes exc back, if the current thread has not raised it yet: 1, else 0.
+int _PyVThread_WithdrawInterrupt(PyObject *exc);
+
+// Interrupts the current thread, vt, with exc in what it waits for at the time `when`, or in
+// its next wait after that.  When several are due, the one that was set first is raised.
+// -1 with an exception set.
+int _PyVThread_SetAlarm(struct _PyVThread *vt, PyObject *exc, int64_t when);
+// Change its time, and forget it: 1 if there was an alarm with exc, 0 if it has been raised.
+int _PyVThread_MoveAlarm(struct _PyVThread *vt, PyObject *exc, int64_t when);
+int _PyVThread_DropAlarm(struct _PyVThread *vt, PyObject *exc);
+// The time of the earliest alarm, or CPOOL_FOREVER.
+int64_t _PyVThread_NextAlarm(struct _PyVThread *vt);
+// The end of a wait that can raise: `deadline`, or an alarm that comes before.  A wait that has
+// come to its end then asks _PyVThread_IsInterrupted().
+int64_t _PyVThread_EndOfWait(struct _PyVThread *vt, int64_t deadline);
+uint32_t _PyVThread_Serial(struct _PyVThread *vt);
+// vt is about to end: it takes nothing any more.  Call attached.
+void _PyVThread_DropInterrupts(struct _PyVThread *vt);
+void _PyVThread_InterruptsAfterFork(struct _PyVThread *vt);
+// Around a poll(2) of a pinned thread: a descriptor that is readable when it is interrupted,
+// or -1 if none is to be had.
+int _PyVThread_BeginPollInterrupt(struct _PyVThread *vt);
+void _PyVThread_EndPollInterrupt(struct _PyVThread *vt, int fd);
 
 // --- carrier.c: the pool -----------------------------------------------------------------
 

@@ -27,12 +27,14 @@ from threading import activeCount, currentThread
 from .control import configure, pin, stats, yield_now
 from .dump import dump
 from .foreign import declare_park_safe, park_safe_modules, set_pin_handler
+from .interrupt import Interrupted, ScopeCancelled
 from .thread import Thread, is_virtual, spawn
 from .timer import Timer
 
 __all__ = [name for name in threading.__all__ if name != 'excepthook']
 __all__ += ['excepthook', 'spawn', 'yield_now', 'is_virtual', 'pin', 'configure',
-            'stats', 'dump', 'declare_park_safe', 'park_safe_modules', 'set_pin_handler']
+            'stats', 'dump', 'declare_park_safe', 'park_safe_modules', 'set_pin_handler',
+            'Interrupted', 'ScopeCancelled']
 
 # The hook is read from, and assigned to, the module threading: see below.
 del excepthook

@@ -21,6 +21,8 @@ import threading
 
 from contextvars import Context
 
+from .interrupt import Interrupted
+
 __all__ = ['Thread', 'spawn', 'is_virtual']
 
 _current = _vthread.current
@@ -114,6 +116,8 @@ class Thread(threading.Thread):
             if threading._profile_hook:
                 sys.setprofile(threading._profile_hook)
             self.run()
+        except Interrupted:
+            pass                # it was asked to end, as by SystemExit
         except:
             # A daemon that wakes up while the interpreter is taken apart fails in
             # ways that nobody can act on.
@@ -149,6 +153,23 @@ class Thread(threading.Thread):
         assert self._initialized, "Thread.__init__() not called"
         handle = self._handle
         return handle.ident != 0 and not handle.is_done()
+
+    def interrupt(self, exc=Interrupted):
+        """Raise *exc* in this thread's blocking call: the one at hand, or the next.
+
+        *exc* is an exception or a class of exceptions.  Blocking calls are those that wait,
+        for a lock, a queue, a thread, a descriptor, a child process or the time: a lock that
+        is free is acquired.  What waits where virtual threads can't be woken (regular files,
+        name resolution, foreign code) ends first.  The same *exc* counts once until it is
+        raised.
+
+        Returns whether the thread has not ended yet.  RuntimeError is raised before start(),
+        TypeError for anything but an exception.  Does not block.
+        """
+        ident = self._handle.ident
+        if not ident:
+            raise RuntimeError("cannot interrupt thread before it is started")
+        return _vthread.interrupt(ident, self, exc)
 
     @property
     def ident(self):

@@ -1,0 +1,722 @@
+"""Thread.interrupt() in every blocking call, and between them."""
+
+import concurrent.futures
+import contextlib
+import gc
+import multiprocessing
+import os
+import pty
+import queue
+import select
+import selectors
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import unittest
+import virtual_threading
+import weakref
+
+from test import support
+from test.support import script_helper
+from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
+from virtual_threading import Interrupted, Thread, pin, spawn
+
+LONG = 1000     # seconds; longer than any test may take
+
+
+class Stop(Exception):
+    pass
+
+
+class InterruptCase(TestCase):
+
+    def wait_blocked(self, thread):
+        self.wait_until(lambda: thread.state in ('parked', 'pinned'), "a blocked thread")
+
+    def check_interrupt(self, block, exc=Interrupted):
+        """block() is interrupted, and the thread can block again then."""
+        outcome = []
+        again = threading.Event()
+
+        def run():
+            try:
+                outcome.append(block())
+            except exc if isinstance(exc, type) else type(exc) as error:
+                outcome.append(error)
+            if not again.wait(TIMEOUT):
+                outcome.append("second wait failed")
+
+        thread = spawn(run)
+        with self.setting(again):
+            self.wait_blocked(thread)
+            self.assertTrue(thread.interrupt(exc))
+            self.wait_until(lambda: outcome, "the interrupt")
+        self.join([thread])
+        self.assertEqual(len(outcome), 1, outcome)
+        self.assertIsInstance(outcome[0], exc if isinstance(exc, type) else type(exc))
+        return outcome[0]
+
+
+class BlockingCallTests(InterruptCase):
+    """Each kind of blocking call: parked, and pinned to its OS thread."""
+
+    def check(self, block, exc=Interrupted):
+        with self.subTest("parked"):
+            self.check_interrupt(block, exc)
+
+        def pinned():
+            with pin():
+                return block()
+
+        with self.subTest("pinned"):
+            self.check_interrupt(pinned, exc)
+
+    def test_sleep(self):
+        self.check(lambda: time.sleep(LONG))
+
+    def test_lock(self):
+        for lock in threading.Lock(), threading.RLock():
+            with self.subTest(lock=lock), lock:
+                self.check(lock.acquire)
+                self.check(lambda: lock.acquire(timeout=LONG))
+            # What has been interrupted does not have it, and does not wait for it.
+            self.assertTrue(lock.acquire(blocking=False))
+            lock.release()
+
+    def test_condition(self):
+        for lock in threading.Lock(), threading.RLock():
+            cond = threading.Condition(lock)
+
+            def wait(timeout=None):
+                with cond:
+                    cond.wait(timeout)
+
+            with self.subTest(lock=lock):
+                self.check(wait)
+                self.check(lambda: wait(LONG))
+                self.assertFalse(cond._waiters)
+
+    def test_event(self):
+        self.check(threading.Event().wait)
+        self.check(lambda: threading.Event().wait(LONG))
+
+    def test_semaphore(self):
+        self.check(threading.Semaphore(0).acquire)
+        self.check(lambda: threading.BoundedSemaphore(0).acquire(timeout=LONG))
+
+    def test_barrier(self):
+        barrier = threading.Barrier(2)
+        self.check_interrupt(barrier.wait)
+        self.assertEqual(barrier.n_waiting, 0)
+
+    def test_queue(self):
+        empty = queue.Queue()
+        self.check(empty.get)
+        self.check(lambda: empty.get(timeout=LONG))
+        full = queue.Queue(1)
+        full.put(1)
+        self.check(lambda: full.put(2))
+        self.check(full.join)
+
+    def test_simple_queue(self):
+        items = queue.SimpleQueue()
+        self.check(items.get)
+        self.check(lambda: items.get(timeout=LONG))
+        items.put(1)
+        self.assertEqual(items.get(timeout=TIMEOUT), 1)
+
+    def test_join(self):
+        event = self.make_event()
+        for thread in spawn(event.wait), threading.Thread(target=event.wait):
+            if not isinstance(thread, Thread):
+                thread.start()
+            with self.subTest(thread=thread):
+                self.check(thread.join)
+                self.check(lambda: thread.join(LONG))
+            self.addCleanup(thread.join)
+            self.addCleanup(event.set)
+
+    def test_future(self):
+        future = concurrent.futures.Future()
+        self.check(future.result)
+        self.check(lambda: future.exception(LONG))
+        self.check(lambda: concurrent.futures.wait([future]))
+        self.check(lambda: list(concurrent.futures.as_completed([future])))
+
+    def test_executor_shutdown(self):
+        event = self.make_event()
+        executor = concurrent.futures.VirtualThreadPoolExecutor()
+        executor.submit(event.wait)
+        self.check(executor.shutdown)
+        event.set()
+        executor.shutdown()
+
+    def sockets(self, kind=socket.SOCK_STREAM):
+        pair = socket.socketpair(socket.AF_UNIX, kind)
+        for sock in pair:
+            self.addCleanup(sock.close)
+        return pair
+
+    def test_socket_receive(self):
+        for timeout in None, LONG:
+            a, b = self.sockets()
+            a.settimeout(timeout)
+            with self.subTest(timeout=timeout):
+                self.check(lambda: a.recv(10))
+                self.check(lambda: a.recv_into(bytearray(10)))
+                self.check(lambda: a.recvfrom(10))
+                self.check(lambda: a.recvmsg(10))
+                b.send(b"x")
+                self.assertEqual(a.recv(10), b"x")
+
+    def test_socket_datagram(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            self.check(lambda: sock.recvfrom(10))
+
+    def test_socket_accept(self):
+        for timeout in None, LONG:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                server.settimeout(timeout)
+                with self.subTest(timeout=timeout):
+                    self.check(server.accept)
+
+    def test_socket_send(self):
+        for timeout in None, LONG:
+            a, b = self.sockets()
+            data = bytes(1 << 22)
+            a.settimeout(timeout)
+            with self.subTest(timeout=timeout):
+                self.check(lambda: a.sendall(data))
+
+    def test_socket_send_in_part(self):
+        # What went in counts, and the next blocking call raises.
+        a, b = self.sockets()
+        sent = []
+
+        def send():
+            sent.append(a.send(bytes(1 << 22)))
+            time.sleep(LONG)
+
+        self.check_interrupt(send)
+        self.assertGreater(sent[0], 0)
+        self.assertLess(sent[0], 1 << 22)
+
+    def test_makefile(self):
+        a, b = self.sockets()
+        with a.makefile("rb") as file:
+            self.check(file.readline)
+            b.sendall(b"line\n")
+            self.assertEqual(file.readline(), b"line\n")
+
+    def test_tls_handshake(self):
+        a, b = self.sockets()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        for timeout in None, LONG:
+            a.settimeout(timeout)
+            with self.subTest(timeout=timeout):
+                with context.wrap_socket(a, do_handshake_on_connect=False) as tls:
+                    a = tls
+                    self.check(tls.do_handshake)
+                    a = socket.socket(fileno=tls.detach())
+        a.close()
+
+    def test_select(self):
+        a, b = self.sockets()
+        self.check(lambda: select.select([a], [], []))
+        self.check(lambda: select.select([a], [], [a], LONG))
+        self.check(lambda: select.select([], [], [], LONG))
+
+    def test_poll(self):
+        a, b = self.sockets()
+        poll = select.poll()
+        poll.register(a, select.POLLIN)
+
+        def block():
+            # One poll object is for one thread at a time.
+            poll = select.poll()
+            poll.register(a, select.POLLIN)
+            return poll.poll()
+
+        self.check(block)
+
+    def test_epoll(self):
+        a, b = self.sockets()
+        with select.epoll() as epoll:
+            epoll.register(a, select.EPOLLIN)
+            self.check(epoll.poll)
+            self.check(lambda: epoll.poll(LONG))
+
+    def test_selectors(self):
+        a, b = self.sockets()
+        with selectors.DefaultSelector() as selector:
+            selector.register(a, selectors.EVENT_READ)
+            self.check(selector.select)
+
+    def test_pipe(self):
+        r, w = os.pipe()
+        with open(r, "rb") as reader, open(w, "wb", buffering=0) as writer:
+            self.check(lambda: os.read(r, 1))
+            self.check(reader.read)
+            self.check(lambda: os.write(w, bytes(1 << 20)) + os.write(w, bytes(1 << 20)))
+
+    def test_write_in_part(self):
+        r, w = os.pipe()
+        with open(r, "rb"), open(w, "wb", buffering=0):
+            written = []
+
+            def write():
+                written.append(os.write(w, bytes(1 << 20)))
+                time.sleep(LONG)
+
+            self.check_interrupt(write)
+            self.assertGreater(written[0], 0)
+            self.assertLess(written[0], 1 << 20)
+
+    def test_terminal(self):
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        self.addCleanup(os.close, slave)
+        self.check(lambda: os.read(slave, 1))
+
+    def test_eventfd(self):
+        fd = os.eventfd(0)
+        self.addCleanup(os.close, fd)
+        self.check(lambda: os.eventfd_read(fd))
+
+    @support.requires_subprocess()
+    def test_subprocess(self):
+        with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as process:
+            self.check(process.wait)
+            self.check(lambda: os.waitid(os.P_PID, process.pid,
+                                         os.WEXITED | os.WNOWAIT))
+            self.check(process.stdout.read)
+            process.stdin.close()
+            process.wait()
+
+    def test_multiprocessing(self):
+        r, w = multiprocessing.Pipe(duplex=False)
+        with r, w:
+            self.check(r.recv)
+            self.check(lambda: r.poll(None))
+            self.check(lambda: multiprocessing.connection.wait([r]))
+
+    def test_yield(self):
+        stop = threading.Event()
+        for yield_now in virtual_threading.yield_now, lambda: time.sleep(0):
+            started = threading.Event()
+            outcome = []
+
+            def run():
+                started.set()
+                try:
+                    while not stop.is_set():
+                        yield_now()
+                except Interrupted:
+                    outcome.append("interrupted")
+
+            thread = spawn(run)
+            self.wait_for(started)
+            thread.interrupt()
+            self.join([thread])
+            self.assertEqual(outcome, ["interrupted"])
+
+    def test_many(self):
+        event = threading.Event()
+        results = []
+
+        def run():
+            try:
+                event.wait()
+            except Interrupted:
+                results.append(1)
+
+        threads = [spawn(run) for _ in range(COUNT)]
+        for thread in threads:
+            thread.interrupt()
+        self.join(threads)
+        self.assertEqual(len(results), COUNT)
+        self.assertFalse(event._cond._waiters)
+
+
+class ExceptionTests(InterruptCase):
+
+    def test_class_and_instance(self):
+        lock = threading.Lock()
+        with lock:
+            self.check_interrupt(lock.acquire, Stop)
+            stop = Stop("now")
+            self.assertIs(self.check_interrupt(lock.acquire, stop), stop)
+
+    def test_errors(self):
+        thread = Thread(target=int)
+        with self.assertRaisesRegex(RuntimeError, "before it is started"):
+            thread.interrupt()
+        thread.start()
+        for exc in None, int, "x", 1:
+            with self.assertRaisesRegex(TypeError, "must derive from BaseException"):
+                thread.interrupt(exc)
+        self.join([thread])
+        self.assertFalse(thread.interrupt())
+
+    def test_hierarchy(self):
+        self.assertTrue(issubclass(Interrupted, BaseException))
+        self.assertFalse(issubclass(Interrupted, Exception))
+        self.assertTrue(issubclass(virtual_threading.ScopeCancelled, Interrupted))
+
+    def test_ends_thread_silently(self):
+        # A failure would be seen by the excepthook of TestCase.
+        thread = spawn(time.sleep, LONG)
+        thread.interrupt()
+        self.join([thread])
+        thread = spawn(time.sleep, LONG)
+        thread.interrupt(SystemExit)
+        self.join([thread])
+
+    def test_other_exception_is_reported(self):
+        thread = spawn(time.sleep, LONG)
+        thread.interrupt(Stop)
+        self.join([thread])
+        self.assertEqual(len(self._failures), 1)
+        self.assertIn("Stop", self._failures.pop())
+
+    def test_references(self):
+        stop = Stop()
+        event = self.make_event()
+        for _ in range(3):
+            thread = spawn(lambda: event.is_set())
+            self.join([thread])
+            thread.interrupt(stop)
+        thread = spawn(lambda: [None for _ in range(10)])
+        thread.interrupt(stop)      # is not raised by a thread that does not wait
+        self.join([thread])
+        ref = weakref.ref(stop)
+        del stop
+        self.wait_until(lambda: gc.collect() >= 0 and ref() is None, "no reference")
+
+
+class BetweenCallsTests(InterruptCase):
+
+    def test_pending(self):
+        # It is raised by the first call that has to wait, and by no other.
+        go = threading.Event()
+        free = threading.Lock()
+        seen = []
+
+        def run():
+            while not go.is_set():
+                pass
+            with free:
+                seen.append("free lock")
+            seen.append(sum(range(100)))
+            try:
+                time.sleep(LONG)
+            except Interrupted:
+                seen.append("interrupted")
+            time.sleep(0.001)
+            seen.append("went on")
+
+        thread = spawn(run)
+        with self.setting(go):
+            thread.interrupt()
+        self.join([thread])
+        self.assertEqual(seen, ["free lock", 4950, "interrupted", "went on"])
+
+    def test_pending_for_every_call(self):
+        lock = threading.Lock()
+        lock.acquire()
+        a, b = socket.socketpair()
+        self.addCleanup(a.close)
+        self.addCleanup(b.close)
+        me = threading.current_thread
+        for block in (lock.acquire, lambda: time.sleep(LONG), queue.SimpleQueue().get,
+                      lambda: a.recv(1), lambda: select.select([a], [], []),
+                      threading.Event().wait, virtual_threading.yield_now,
+                      threading.main_thread().join):
+            for pinned in False, True:
+                def run():
+                    with pin() if pinned else contextlib.nullcontext():
+                        me().interrupt()
+                        with self.assertRaises(Interrupted):
+                            block()
+
+                with self.subTest(block=block, pinned=pinned):
+                    self.call(run)
+
+    def test_before_first_run(self):
+        ran = []
+
+        def run():
+            ran.append(1)
+            time.sleep(LONG)
+
+        thread = Thread(target=run)
+        thread.start()
+        thread.interrupt()
+        self.join([thread])
+        self.assertEqual(ran, [1])
+
+    def test_several(self):
+        # One at a time, in their order; the same one counts once.
+        def run():
+            me = threading.current_thread()
+            me.interrupt(Stop)
+            me.interrupt()
+            me.interrupt(Stop)
+            with self.assertRaises(Stop):
+                time.sleep(LONG)
+            with self.assertRaises(Interrupted):
+                time.sleep(LONG)
+            time.sleep(0.001)
+
+        self.call(run)
+
+    def test_nonblocking_calls(self):
+        lock = threading.Lock()
+
+        def run():
+            threading.current_thread().interrupt()
+            with lock:
+                self.assertFalse(lock.acquire(blocking=False))
+            with self.assertRaises(queue.Empty):
+                queue.SimpleQueue().get_nowait()
+            self.assertEqual(select.select([], [], [], 0), ([], [], []))
+            with self.assertRaises(Interrupted):
+                time.sleep(LONG)
+
+        self.call(run)
+
+    def test_finally(self):
+        # A finally block waits as any other code does; a second interrupt ends that wait.
+        steps = []
+        event = threading.Event()
+        cleaning = threading.Event()
+
+        def run():
+            try:
+                time.sleep(LONG)
+            finally:
+                cleaning.set()
+                steps.append(event.wait(TIMEOUT))
+
+        thread = spawn(run)
+        self.wait_blocked(thread)
+        thread.interrupt()
+        self.wait_for(cleaning)
+        event.set()
+        self.join([thread])
+        self.assertEqual(steps, [True])
+
+        event.clear()
+        cleaning.clear()
+        thread = spawn(run)
+        self.wait_blocked(thread)
+        thread.interrupt()
+        self.wait_for(cleaning)
+        self.wait_blocked(thread)
+        thread.interrupt()
+        self.join([thread])
+        self.assertEqual(steps, [True])
+
+    def test_exit(self):
+        class Manager:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *exc):
+                time.sleep(LONG)
+
+        def run():
+            threading.current_thread().interrupt()
+            with self.assertRaises(Interrupted) as caught:
+                with Manager():
+                    1/0
+            self.assertIsInstance(caught.exception.__context__, ZeroDivisionError)
+
+        self.call(run)
+
+    def test_finalizer(self):
+        # Not raised where it would be printed and forgotten, but by the next call.
+        event = threading.Event()
+        seen = []
+
+        class Object:
+            def __del__(self):
+                started.set()
+                seen.append(event.wait(TIMEOUT))
+
+        started = threading.Event()
+
+        def run():
+            obj = Object()
+            del obj
+            time.sleep(LONG)
+
+        thread = spawn(run)
+        with self.setting(event):
+            self.wait_for(started)
+            thread.interrupt()
+        self.join([thread])
+        self.assertEqual(seen, [True])
+
+    def test_platform_thread_interrupts(self):
+        thread = spawn(time.sleep, LONG)
+        other = threading.Thread(target=thread.interrupt)
+        other.start()
+        self.join([other, thread])
+
+    def test_regular_file_and_foreign_code(self):
+        # Not woken: the call ends first.
+        r, w = os.pipe()
+        import fcntl
+        with open(r), open(w, "w"), open(__file__) as one, open(__file__) as two:
+            fcntl.flock(one, fcntl.LOCK_EX)
+            steps = []
+
+            def run():
+                fcntl.flock(two, fcntl.LOCK_EX)
+                steps.append("locked")
+                time.sleep(LONG)
+
+            thread = spawn(run)
+            thread.interrupt()
+            self.wait_until(lambda: thread.state == "running", "the call")
+            fcntl.flock(one, fcntl.LOCK_UN)
+            self.join([thread])
+            self.assertEqual(steps, ["locked"])
+
+
+class HandOverTests(InterruptCase):
+    """What is handed to a thread in the moment of its interrupt is not lost."""
+
+    ROUNDS = 200
+
+    def test_lock(self):
+        lock = threading.Lock()
+        for _ in range(self.ROUNDS):
+            lock.acquire()
+            outcome = []
+
+            def run():
+                try:
+                    lock.acquire()
+                except Interrupted:
+                    outcome.append("interrupted")
+                    return
+                lock.release()
+                try:
+                    time.sleep(LONG)
+                except Interrupted:
+                    outcome.append("acquired")
+
+            thread = spawn(run)
+            self.wait_blocked(thread)
+            other = spawn(thread.interrupt)
+            lock.release()
+            self.join([thread, other])
+            self.assertEqual(len(outcome), 1)
+            self.assertTrue(lock.acquire(timeout=TIMEOUT))
+            lock.release()
+
+    def check_queue(self, items):
+        for i in range(self.ROUNDS):
+            got = []
+
+            def run():
+                try:
+                    got.append(items.get())
+                    time.sleep(LONG)
+                except Interrupted:
+                    pass
+
+            threads = [spawn(run), spawn(run)]
+            for thread in threads:
+                self.wait_blocked(thread)
+            other = spawn(threads[0].interrupt)
+            items.put(i)
+            # The first one gets it, or it is interrupted and the second one gets it.
+            self.wait_until(lambda: got, "the item")
+            self.assertEqual(got, [i])
+            threads[1].interrupt()
+            self.join([*threads, other])
+
+    def test_queue(self):
+        self.check_queue(queue.Queue())
+
+    def test_simple_queue(self):
+        self.check_queue(queue.SimpleQueue())
+
+    def test_condition_lock_is_held(self):
+        # Interrupted while it takes the lock again: wait() returns with the lock.
+        cond = threading.Condition(threading.Lock())
+        seen = []
+
+        def run():
+            with cond:
+                cond.wait()
+                seen.append(cond._is_owned())
+            time.sleep(LONG)
+
+        for _ in range(20):
+            thread = spawn(run)
+            self.wait_until(lambda: cond._waiters, "a waiter")
+            with cond:
+                cond.notify()
+                thread.interrupt()
+                time.sleep(0.001)
+            self.join([thread])
+        self.assertEqual(set(seen) - {True}, set())
+
+    def test_semaphore(self):
+        semaphore = threading.Semaphore(0)
+        for _ in range(self.ROUNDS):
+            thread = spawn(semaphore.acquire)
+            self.wait_blocked(thread)
+            other = spawn(thread.interrupt)
+            semaphore.release()
+            self.join([thread, other])
+            # It took it, or left it.
+            if semaphore.acquire(blocking=False):
+                pass
+            self.assertEqual(semaphore._value, 0)
+
+
+class ExitTests(unittest.TestCase):
+
+    def test_pending_at_exit(self):
+        script_helper.assert_python_ok("-c", """if True:
+            import threading, time, virtual_threading
+            event = threading.Event()
+            daemon = virtual_threading.Thread(target=event.wait, daemon=True)
+            daemon.start()
+            daemon.interrupt()
+            other = virtual_threading.spawn(time.sleep, 1000)
+            other.interrupt()
+            """)
+
+    @support.requires_fork()
+    def test_fork(self):
+        script_helper.assert_python_ok("-W", "ignore", "-c", """if True:
+            import os, threading, time, virtual_threading
+            def run():
+                threading.current_thread().interrupt()
+                pid = os.fork()
+                try:
+                    time.sleep(1000)
+                except virtual_threading.Interrupted:
+                    if pid == 0:
+                        os._exit(7)
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+            thread = virtual_threading.spawn(run)
+            thread.join()
+            """)
+
+
+if __name__ == "__main__":
+    unittest.main()
