@@ -21,6 +21,7 @@ import sys
 import threading
 import types
 
+from importlib import import_module as _import_module
 from threading import *
 from threading import activeCount, currentThread
 
@@ -29,12 +30,14 @@ from .dump import dump
 from .foreign import declare_park_safe, park_safe_modules, set_pin_handler
 from .interrupt import Interrupted, ScopeCancelled
 from .thread import Thread, is_virtual, spawn
+from .timeout import deadline, timeout
 from .timer import Timer
 
 __all__ = [name for name in threading.__all__ if name != 'excepthook']
 __all__ += ['excepthook', 'spawn', 'yield_now', 'is_virtual', 'pin', 'configure',
             'stats', 'dump', 'declare_park_safe', 'park_safe_modules', 'set_pin_handler',
-            'Interrupted', 'ScopeCancelled']
+            'Interrupted', 'ScopeCancelled', 'timeout', 'deadline', 'TaskScope',
+            'run_coroutine', 'as_awaitable']
 
 # The hook is read from, and assigned to, the module threading: see below.
 del excepthook
@@ -58,7 +61,15 @@ class _Module(types.ModuleType):
         threading.excepthook = threading.__excepthook__
 
 
+# Imported when they are asked for, as concurrent.futures and asyncio are big.
+_LATE = {'TaskScope': 'scope', 'run_coroutine': 'bridge', 'as_awaitable': 'bridge'}
+
+
 def __getattr__(name):
+    if name in _LATE:
+        module = _import_module('.' + _LATE[name], __name__)
+        globals()[name] = value = getattr(module, name)
+        return value
     # What is in threading, but not in its __all__: __excepthook__, _RLock, ...
     if name in {'__path__', '__all__', '__wrapped__'}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -48,6 +48,11 @@ def _name(ident, thread):
     return getattr(thread, 'name', None) or f"Thread at {ident:#x}"
 
 
+def _scope(thread):
+    # Of a child of a TaskScope, the scope's name.
+    return getattr(getattr(thread, '_scope', None), 'name', None)
+
+
 def _write_text(file, threads, stats, now):
     counts = collections.Counter(entry[2] for entry in threads)
     states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
@@ -61,6 +66,9 @@ def _write_text(file, threads, stats, now):
             what += f" for {max(now - since, 0):.3f} s"
         if reason is not None:
             what += f", waiting for {reason}"
+        scope = _scope(thread)
+        if scope is not None:
+            what += f", in scope {scope!r}"
         file.write(f'\n"{_name(ident, thread)}" {ident:#x} {what}\n')
         for filename, line, function in stack:
             file.write(f'  File "{filename}", line {line}, in {function}\n')
@@ -75,7 +83,7 @@ def _write_json(file, threads, stats, now):
                        "since": None if since is None else max(now - since, 0),
                        "owner": None}
         return {"id": ident, "name": _name(ident, thread), "state": state,
-                "carrier": carrier, "waiting": waiting, "scope": None,
+                "carrier": carrier, "waiting": waiting, "scope": _scope(thread),
                 "stack": [{"file": filename, "line": line, "function": function}
                           for filename, line, function in stack]}
 

@@ -1,0 +1,121 @@
+"""The bridge to asyncio: coroutines for threads, threads for coroutines.
+
+run_coroutine() has one event loop for all threads, on a daemon virtual thread that is
+started when it is first needed.  What coroutines share, say a client session, belongs to a
+loop, so that a loop for each call would share nothing; and making one costs more than most
+calls.  The price: coroutines that compute hold up the others, as in any asyncio program.
+"""
+
+import _vthread
+import asyncio
+import os
+import threading
+
+from concurrent.futures import Future
+from contextvars import copy_context
+
+from .interrupt import Interrupted
+from .thread import Thread
+
+__all__ = ['run_coroutine', 'as_awaitable']
+
+
+class _SharedLoop:
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self._lock = threading.Lock()
+        self._loop = None
+
+    def get(self):
+        with self._lock:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                Thread(target=loop.run_forever, name="asyncio loop", daemon=True).start()
+                self._loop = loop
+            return self._loop
+
+
+_shared_loop = _SharedLoop()
+os.register_at_fork(after_in_child=_shared_loop.reset)
+
+
+def run_coroutine(coro):
+    """Run a coroutine on the event loop of all virtual threads; return its result.
+
+    Raises what the coroutine raises.  The coroutine sees the caller's context variables.
+    Blocks until it has ended.  When the caller is interrupted meanwhile, the coroutine is
+    cancelled; when that has ended it, the interrupt is raised.  A coroutine that suppresses
+    the cancellation suppresses the interrupt, too.
+
+    RuntimeError is raised in a thread that runs an event loop: await the coroutine there.
+    """
+    if asyncio._get_running_loop() is not None:
+        coro.close()
+        raise RuntimeError("run_coroutine() cannot be called from a running event loop")
+    if not asyncio.iscoroutine(coro):
+        raise TypeError(f"a coroutine was expected, got {coro!r}")
+    loop = _shared_loop.get()
+    context = copy_context()
+    ended = threading.Lock()
+    ended.acquire()
+    task = None
+
+    def start():
+        nonlocal task
+        task = loop.create_task(coro, context=context)
+        task.add_done_callback(lambda task: ended.release())
+
+    loop.call_soon_threadsafe(start)
+    interrupt = None
+    while True:
+        try:
+            ended.acquire()
+            break
+        except Interrupted as exc:
+            interrupt = exc
+            # After start(), which was called before.
+            loop.call_soon_threadsafe(lambda: task.cancel())
+    try:
+        if interrupt is not None and task.cancelled():
+            raise interrupt
+        return task.result()
+    finally:
+        del interrupt, task
+
+
+class _Watched(Future):
+    # Of a thread: cancelling it interrupts the thread.
+
+    def __init__(self, thread):
+        super().__init__()
+        self._thread = thread
+
+    def cancel(self):
+        if isinstance(self._thread, Thread) and self._thread.ident is not None:
+            self._thread.interrupt()
+        return super().cancel()
+
+    def watch(self):
+        self._thread.join()
+        if self.set_running_or_notify_cancel():
+            self.set_result(None)
+
+
+def as_awaitable(thread_or_future):
+    """An asyncio.Future for a thread or a concurrent.futures.Future; call it in a coroutine.
+
+    Its result is that of the future, or None when the thread has ended.  Cancelling it
+    interrupts the (virtual) thread, cancels the future, or the scope's task.
+    """
+    if isinstance(thread_or_future, threading.Thread):
+        thread = thread_or_future
+        future = _Watched(thread)
+        Thread(target=future.watch, name=f"watch {thread.name}", daemon=True).start()
+    elif isinstance(thread_or_future, Future):
+        future = thread_or_future
+    else:
+        raise TypeError("a thread or a concurrent.futures.Future was expected, "
+                        f"got {thread_or_future!r}")
+    return asyncio.wrap_future(future)
