@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import gc
+import importlib
 import multiprocessing
 import os
 import pty
@@ -20,7 +21,7 @@ import virtual_threading
 import weakref
 
 from test import support
-from test.support import script_helper
+from test.support import import_helper, os_helper, script_helper
 from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
 from virtual_threading import Interrupted, Thread, pin, spawn
 
@@ -685,6 +686,45 @@ class HandOverTests(InterruptCase):
             if semaphore.acquire(blocking=False):
                 pass
             self.assertEqual(semaphore._value, 0)
+
+
+class ImportTests(InterruptCase):
+
+    def test_wait_for_module(self):
+        # Who waits for another thread's import is interrupted; the import is not.
+        name = "interrupted_import"
+        directory = self.enterContext(os_helper.temp_dir())
+        with open(os.path.join(directory, f"{name}.py"), "w") as file:
+            file.write(f"import {__name__} as test\n"
+                       "test.importing.set()\n"
+                       "test.import_on.wait()\n"
+                       "x = 42\n")
+        self.enterContext(import_helper.DirsOnSysPath(directory))
+        self.addCleanup(import_helper.unload, name)
+        results = []
+
+        def load():
+            try:
+                results.append(importlib.import_module(name).x)
+            except Interrupted:
+                results.append("interrupted")
+
+        with self.setting(import_on):
+            threads = [spawn(load)]
+            self.wait_for(importing)
+            threads += [spawn(load) for _ in range(3)]
+            for thread in threads:
+                self.wait_blocked(thread)
+            threads[1].interrupt()
+            self.join([threads[1]])
+            self.assertEqual(results, ["interrupted"])
+        self.join(threads)
+        self.assertEqual(results, ["interrupted", 42, 42, 42])
+        self.assertEqual(self.call(importlib.import_module, name).x, 42)
+
+
+importing = threading.Event()
+import_on = threading.Event()
 
 
 class ExitTests(unittest.TestCase):
