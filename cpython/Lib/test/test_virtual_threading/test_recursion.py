@@ -76,6 +76,24 @@ class RecursionTests(TestCase):
             with self.subTest(name):
                 self.assertGreater(self.call(depth_of, way), 50)
 
+    def test_raised_while_it_runs(self):
+        limit = sys.getrecursionlimit()
+        self.addCleanup(sys.setrecursionlimit, limit)
+        event = self.make_event()
+
+        def run():
+            before = depth_of(WAYS['call'])
+            sys.setrecursionlimit(limit + 500)
+            raised = depth_of(WAYS['call'])
+            event.wait()
+            return raised - before, depth_of(WAYS['call']) - before
+
+        def release():
+            sys.setrecursionlimit(limit)
+            event.set()
+
+        self.assertEqual(self.check_parks(run, release, count=1), [(250, 0)])
+
     def test_many_at_once(self):
         results = self.call_all([lambda: depth_of(WAYS['map'])] * 20)
         self.assertGreater(min(results), 50)
