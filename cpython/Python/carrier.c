@@ -435,7 +435,10 @@ _PyVThread_AfterForkChild(PyThreadState *tstate)
             has_own_mask = true;
         }
         cpool_after_fork_child();
-        _PyVThread_SlabAfterFork(_PyVThread_FromState(tstate));
-        _PyVThread_ForkedIn(_PyVThread_FromState(tstate));
+        _PyVThread_ForkedIn(_PyVThread_Current());
     }
+    else {
+        cont_after_fork_child();    // continuations need no pool
+    }
+    _PyVThread_SlabAfterFork(_PyVThread_Current());
 }

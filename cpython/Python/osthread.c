@@ -158,3 +158,48 @@ _PyOSThread_Unmount(_PyOSThreadState *os, PyThreadState *tstate)
     os->vthread = NULL;
     _Py_atomic_store_ptr_relaxed(&impl->os, NULL);
 }
+
+void
+_PyOSThread_Switch(_PyOSThreadState *os, PyThreadState *from, PyThreadState *to)
+{
+    assert(os == _Py_tss_os && _PyThreadState_GET() == from && from != to);
+    assert(from->interp == to->interp);
+    PyThreadState *own = os->own;
+    _Py_atomic_store_ptr_relaxed(&((_PyThreadStateImpl *)to)->os, os);
+    to->native_thread_id = own->native_thread_id;
+    to->thread_id = from->thread_id;
+    bind_gilstate(from, to);
+    from->_status.active = 0;
+    to->_status.active = 1;
+    _Py_tss_tstate = to;
+
+    // Partner: _PyOSThread_SetEvents(), set_global_version().  The word of the own state has all
+    // events; what is set in from's after this is spurious.
+    _Py_atomic_store_ptr(&os->mounted, to == own ? NULL : to);
+#ifdef Py_GIL_DISABLED
+    if (from != own) {
+        uintptr_t bits = _Py_atomic_load_uintptr(&from->eval_breaker);
+        bits &= _PY_OSTHREAD_EVENTS;
+        if (bits != 0) {
+            _Py_atomic_or_uintptr(&own->eval_breaker, bits);
+            _Py_atomic_and_uintptr(&from->eval_breaker, ~bits);
+        }
+    }
+    if (to != own) {
+        uintptr_t bits = _Py_atomic_load_uintptr(&own->eval_breaker);
+        bits &= _PY_OSTHREAD_EVENTS;
+        if (bits != 0) {
+            _Py_atomic_or_uintptr(&to->eval_breaker, bits);
+        }
+        refresh_version(to);
+    }
+#endif
+}
+
+void
+_PyOSThread_Left(PyThreadState *tstate)
+{
+    assert(tstate != _PyThreadState_GET() && !_PyOSThread_IsOwn(tstate));
+    tstate->native_thread_id = 0;
+    _Py_atomic_store_ptr_relaxed(&((_PyThreadStateImpl *)tstate)->os, NULL);
+}

@@ -133,9 +133,9 @@ _PyVThread_ForkedIn(struct _PyVThread *vt)
 }
 
 static int
-is_any(struct _PyVThread *vt, void *arg)
+is_thread(struct _PyVThread *vt, void *arg)
 {
-    return 1;
+    return vt->continuation == NULL;
 }
 
 void
@@ -147,7 +147,7 @@ _PyVThread_Finished(struct cpool_carrier *c, struct cpool_task *t)
         forked.thread = NULL;
         forked.ended = true;
     }
-    if (forked.ended && !_PyVThread_ForEach(is_any, NULL)) {
+    if (forked.ended && !_PyVThread_ForEach(is_thread, NULL)) {
         exit(0);
     }
 }

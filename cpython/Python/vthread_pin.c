@@ -5,6 +5,7 @@
  *   - its OS thread is in something that ends on this OS thread (pin_count: a finalizer run
  *     from a dealloc, a merge of reference counts, an attach, a fork),
  *   - a foreign native frame is on its stack,
+ *   - it runs a continuation, whose stack is not its own,
  *   - or it is attached to a thread state that is not its own.
  * Below frames of modules that were declared park-safe it may, but comes back to the same
  * OS thread.
@@ -31,6 +32,7 @@ const char *const _PyVThread_pin_names[_PyVThread_NUM_PINS] = {
     [_PyVThread_PIN_ASKED] = "pin()",
     [_PyVThread_PIN_CRITICAL] = "finalizer or runtime section",
     [_PyVThread_PIN_FOREIGN] = "foreign native frame",
+    [_PyVThread_PIN_CONTINUATION] = "in a continuation",
     [_PyVThread_PIN_OTHER_STATE] = "another interpreter's thread state",
 };
 uint64_t _PyVThread_pin_counts[_PyVThread_NUM_PINS];
@@ -83,7 +85,7 @@ print_report(struct _PyVThread *vt, enum _PyVThread_Pin why,
             _PyVThread_pin_names[why], object != NULL ? " (" : "",
             object != NULL ? object->name : "", object != NULL ? ")" : "");
     fflush(stderr);
-    _Py_DumpTraceback(fileno(stderr), &vt->ts.base);
+    _Py_DumpTraceback(fileno(stderr), vt->ts.os->mounted);
 }
 
 static void
@@ -94,7 +96,7 @@ fill_report(struct report *r, struct _PyVThread *vt, enum _PyVThread_Pin why,
     r->why = why;
     r->object = object;
     r->num_frames = 0;
-    _PyInterpreterFrame *f = vt->ts.base.current_frame;
+    _PyInterpreterFrame *f = vt->ts.os->mounted->current_frame;
     for (; f != NULL && r->num_frames < MAX_REPORT_FRAMES; f = f->previous) {
         if (!_PyFrame_IsIncomplete(f)) {
             r->frames[r->num_frames++] = (struct report_frame){
@@ -132,7 +134,7 @@ report(struct _PyVThread *vt, enum _PyVThread_Pin why, struct _PyVThread_Object 
         print_report(vt, why, object);
     }
     // Who is detached may not touch reference counts.
-    if (watched && _PyThreadState_GET() == &vt->ts.base) {
+    if (watched && _PyThreadState_GET() == vt->ts.os->mounted) {
         keep_report(vt, why, object);
     }
 }
@@ -247,6 +249,9 @@ why_pinned(struct _PyVThread *vt, struct _PyVThread_Object **object)
     }
     if (vt->ts.os->pin_count > 0) {
         return _PyVThread_PIN_CRITICAL;
+    }
+    if (vt->ts.os->mounted != &vt->ts.base) {
+        return _PyVThread_PIN_CONTINUATION;
     }
     PyThreadState *current = _PyThreadState_GET();
     if (current != NULL && current != &vt->ts.base) {

@@ -88,6 +88,18 @@ add_frames(struct snapshot *s, PyThreadState *tstate)
     return true;
 }
 
+// Whose frames are vt's innermost: its own, or those of a continuation that it runs, which lead
+// on to its own.  A continuation stays mounted while the world is stopped; anything else that
+// is mounted there may be another thread's by now.
+static PyThreadState *
+innermost(struct _PyVThread *vt)
+{
+    _PyOSThreadState *os = _Py_atomic_load_ptr_relaxed(&vt->ts.os);
+    PyThreadState *mounted = os != NULL ? _Py_atomic_load_ptr(&os->mounted) : NULL;
+    bool is_above = mounted != NULL && mounted->thread_id == vt->ts.base.thread_id;
+    return is_above ? mounted : &vt->ts.base;
+}
+
 static int
 see(struct _PyVThread *vt, void *arg)
 {
@@ -117,7 +129,7 @@ see(struct _PyVThread *vt, void *arg)
         .since = waits ? vt->since : 0,
         .first_frame = s->num_frames,
     };
-    if (s->with_frames && !add_frames(s, &vt->ts.base)) {
+    if (s->with_frames && !add_frames(s, innermost(vt))) {
         s->no_memory = true;
         return 1;
     }
@@ -240,7 +252,9 @@ _PyVThread_Inspect(unsigned long ident)
 static int
 count_state(struct _PyVThread *vt, void *arg)
 {
-    ((long *)arg)[cpool_task_state(&vt->task)]++;
+    if (vt->continuation == NULL) {
+        ((long *)arg)[cpool_task_state(&vt->task)]++;
+    }
     return 0;
 }
 

@@ -123,16 +123,18 @@ _PyVThread_FromIdent(unsigned long ident)
 }
 
 // The threads of the parent do not exist here.  What they held leaks, as the stacks and
-// references of platform threads do in a forked child.
+// references of platform threads do in a forked child.  Suspended continuations are in no
+// thread.
 void
 _PyVThread_SlabAfterFork(struct _PyVThread *survivor)
 {
     pool.mutex = (_PyRawMutex){0};
     for (struct _PyVThread_Slab *slab = pool.slabs; slab != NULL; slab = slab->next) {
         for (int i = 0; i < SLAB_THREADS; i++) {
-            _PyVThread_InterruptsAfterFork(&slab->threads[i]);
-            if (&slab->threads[i] != survivor) {
-                slab->threads[i].live = false;
+            struct _PyVThread *vt = &slab->threads[i];
+            _PyVThread_InterruptsAfterFork(vt);
+            if (vt != survivor && vt->continuation == NULL) {
+                vt->live = false;
             }
         }
     }

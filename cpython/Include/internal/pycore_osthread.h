@@ -175,6 +175,15 @@ extern void _PyOSThread_Mount(_PyOSThreadState *os, PyThreadState *tstate,
 // The opposite.  Events that are the OS thread's business stay with it.
 extern void _PyOSThread_Unmount(_PyOSThreadState *os, PyThreadState *tstate);
 
+// Makes `to` the current thread state in place of `from`, on this OS thread, and mounts it if it
+// is no own state.  The caller is attached before and after, so that the OS thread's state can't
+// be freed under it, and has suspended from's critical sections.  `from` keeps its OS
+// thread: one of the two is above the other, and will switch back.
+// Blocks: no.  Allocates: no.  Locks held: none.
+extern void _PyOSThread_Switch(_PyOSThreadState *os, PyThreadState *from, PyThreadState *to);
+// Then: `tstate` is not on this OS thread any more.
+extern void _PyOSThread_Left(PyThreadState *tstate);
+
 #ifdef __cplusplus
 }
 #endif

@@ -43,8 +43,10 @@ extern "C" {
 #include "pycore_osthread.h"      // _PyOSThread_IsOwn
 
 // Events that are the OS thread's: set in both words, left behind at unmount.
+// (Signals are the main thread's, which carries no virtual thread, but continuations.)
 #define _PY_OSTHREAD_EVENTS                                         \
     (_PY_GIL_DROP_REQUEST_BIT | _PY_CALLS_TO_DO_BIT |               \
+     _PY_SIGNALS_PENDING_BIT |                                      \
      _PY_GC_SCHEDULED_BIT | _PY_EVAL_PLEASE_STOP_BIT |              \
      _PY_EVAL_EXPLICIT_MERGE_BIT)
 

@@ -27,6 +27,9 @@ extern "C" {
  * eval-breaker bit late, or walks the slabs, may hit the wrong thread, but never a wrong
  * thing; every reader tolerates the former.
  *
+ * The same struct is the thread state and the stack of a continuation
+ * (vthread_continuation.c).  It is never in the pool, and of its task only the `cont` is used.
+ *
  * Who writes: the thread itself (T), the OS thread that mounts it (C), its creator before
  * it is spawned (N).
  */
@@ -71,6 +74,7 @@ struct _PyVThread {
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
     bool attach_may_park;           // T: this attach has no caller that reads errno afterwards
+    struct _PyContinuation *continuation;   // N: whose state this is, if it is no thread at all
     uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
     bool live;                      // N, C: atomic; between its creation and its end
     bool reachable;                 // N, T, attached: its end will drop what others give to it
@@ -143,6 +147,7 @@ enum _PyVThread_Pin {
     _PyVThread_PIN_ASKED,           // pin()
     _PyVThread_PIN_CRITICAL,        // the OS thread's pin count: finalizer, merge, attach, fork
     _PyVThread_PIN_FOREIGN,         // a foreign native frame
+    _PyVThread_PIN_CONTINUATION,    // it runs a continuation, on another stack than its own
     _PyVThread_PIN_OTHER_STATE,     // another thread state is current: a subinterpreter's
     _PyVThread_NUM_PINS,
 };
