@@ -80,6 +80,9 @@ enum cpool_task_flags {
     CPOOL_TASK_STICKY = 2,              /* park-safe foreign frames: same carrier only */
     CPOOL_TASK_MOVABLE = 4,             /* may be frozen at the parks to come: below   */
     CPOOL_TASK_WATCHED = 8,             /* the pool's: the reclaimer knows its stack   */
+    CPOOL_TASK_RETURNED = 16,           /* the pool's: waits, or has waited, at return */
+    CPOOL_TASK_TIMED_OUT = 32,          /* how that has ended, if not by unpark: the     */
+    CPOOL_TASK_INTERRUPTED = 64,        /* deadline came; cpool_interrupt                */
 };
 
 /* Freezing.  While a task is parked with CPOOL_TASK_MOVABLE set, its stack may be frozen: the
@@ -110,7 +113,7 @@ struct cpool_host {
      * nothing and is repeated later. */
     void (*mount)(struct cpool_carrier *c, struct cpool_task *t);
     void (*unmount)(struct cpool_carrier *c, struct cpool_task *t);
-    /* The body, on the task's stack. */
+    /* The body, on the task's stack.  Called again if it returned by cpool_*_at_return. */
     void (*run)(struct cpool_task *t);
     /* On the carrier's own stack after run() returned and the stack was left for good:
      * last use of t by the pool, the host may free or reuse it. */
@@ -222,6 +225,18 @@ void cpool_yield(void);
  * 0, or -EINTR after cpool_interrupt. */
 int cpool_sleep(int64_t deadline, const char *reason);
 
+/* Waits without a stack.  The same three for a task whose body is about to return and has
+ * kept elsewhere what it needs to go on: its return is the park, its stack goes back to the
+ * cache, and run() is called again, on whatever stack there is then, when the wait is over.
+ * Between the call and the return of run() the pool must not be called.  After a park or sleep,
+ * `flags` has CPOOL_TASK_TIMED_OUT or CPOOL_TASK_INTERRUPTED where the other functions would
+ * return -ETIMEDOUT or -EINTR (a sleep: 0 or -EINTR).  If no stack can be had, the task waits
+ * for one as a new task does.
+ * Blocks: no.  Allocates: no.  Switches: no. */
+void cpool_park_at_return(int64_t deadline, const char *reason);
+void cpool_sleep_at_return(int64_t deadline, const char *reason);
+void cpool_yield_at_return(void);
+
 /* --- Descriptors -------------------------------------------------------------- */
 
 /* Parks until fd is ready for `events` (POLLIN, POLLOUT, POLLPRI), has an error or a
@@ -268,6 +283,7 @@ struct cpool_stats {
     int carriers_idle, carriers_blocked;
     uint64_t spawned, finished, parks, unparks, yields, steals, migrations, handoffs,
              preemptions, pins, polls;  /* finished == spawned: nothing was alive      */
+    uint64_t returns;                   /* parks and yields that kept no stack        */
     uint64_t extra_carriers;            /* OS threads made beyond max_carriers        */
     uint64_t runnable;                  /* approximate                                */
     size_t stacks_resident, stacks_frozen;  /* of all continuations of the process    */

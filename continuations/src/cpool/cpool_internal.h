@@ -85,7 +85,7 @@ enum cpool__slot_state {
 #define CPOOL__S_SEQ   UINT64_C(4)
 
 struct cpool__counters {                /* single writer, any reader: relaxed          */
-    _Atomic uint64_t spawned, finished, parks, unparks, yields, steals, migrations,
+    _Atomic uint64_t spawned, finished, parks, unparks, yields, returns, steals, migrations,
                      handoffs, preemptions, pins, freezes, thaws;
 };
 
@@ -142,7 +142,7 @@ enum cpool__baton {
     CPOOL__BATON_STOP,
 };
 
-enum cpool__action { CPOOL__DO_PARK, CPOOL__DO_YIELD };
+enum cpool__action { CPOOL__DO_END, CPOOL__DO_PARK, CPOOL__DO_YIELD };
 
 /* Never freed, so that a stale pointer (the monitor's, a task's) reads memory of some
  * carrier; used again for a later OS thread. */

@@ -14,6 +14,7 @@ add(struct cpool_stats *out, const struct cpool__counters *counters)
     out->parks += CPOOL__LOAD(&c->parks);
     out->unparks += CPOOL__LOAD(&c->unparks);
     out->yields += CPOOL__LOAD(&c->yields);
+    out->returns += CPOOL__LOAD(&c->returns);
     out->steals += CPOOL__LOAD(&c->steals);
     out->migrations += CPOOL__LOAD(&c->migrations);
     out->handoffs += CPOOL__LOAD(&c->handoffs);

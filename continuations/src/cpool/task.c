@@ -17,7 +17,7 @@
  *      NEW        RUNNABLE   cpool_spawn                                  spawner
  *      RUNNABLE   RUNNING    mount                                        carrier
  *      RUNNING    RUNNABLE   yield, committed; no stack could be had      carrier
- *      RUNNING    PARKING    park or wait begun                           the task
+ *      RUNNING    PARKING    park or wait begun, or begun by its return   the task
  *      PARKING    RUNNING    wait given up before the switch              the task
  *      PARKING    PARKED     stack left, no reason to run                 carrier
  *      PARKING    RUNNABLE   stack left, but TOKEN, WOKEN or INTR is set  carrier
@@ -36,8 +36,12 @@
  * the wait at hand; FROZEN is set under a claim (or by the parking carrier, before PARKED is
  * published) and cleared by the carrier that mounts.
  *
- * Unpark in any other state than PARKED only sets TOKEN, interrupt only INTR.  Whoever makes a task RUNNABLE
- * owns it until it is in a queue: nobody else can run it, end it or free it.
+ * A park at return is the same park of a task whose stack is empty: its continuation is made
+ * anew after the stack was given back, before PARKED is published, and the bits of the wait
+ * are taken on the next stack.
+ *
+ * Unpark in any other state than PARKED only sets TOKEN, interrupt only INTR.  Whoever makes a
+ * task RUNNABLE owns it until it is in a queue: nobody else can run it, end it or free it.
  *
  * PARKED is published by the carrier, on its own stack, after the task's stack was left
  * and after the host's unmount: the next carrier may resume the task in the same moment.
@@ -66,10 +70,15 @@ change(struct cpool_task *t, uint64_t *from, uint64_t to)
                                                  memory_order_acquire);
 }
 
+static void end_returned_wait(struct cpool_task *t);
+
 void
 cpool__entry(void *arg)
 {
     struct cpool_task *t = arg;
+    if (t->flags & CPOOL_TASK_RETURNED) {
+        end_returned_wait(t);
+    }
     cpool__pool.host.run(t);
 }
 
@@ -360,6 +369,67 @@ cpool_sleep(int64_t deadline, const char *reason)
     }
     cpool__wait_begin(t);
     return cpool__wait_switch(t, deadline, reason) == -EINTR ? -EINTR : 0;
+}
+
+/* --- Waits without a stack ------------------------------------------------------------ */
+
+/* What the carrier is to do when the body has returned: worker.c. */
+static struct cpool_carrier *
+return_for(struct cpool_task *t, enum cpool__action action)
+{
+    struct cpool_carrier *c = mounted_carrier(t);
+    c->action = action;
+    return c;
+}
+
+static void
+wait_at_return(struct cpool_task *t, uint64_t mode, int64_t deadline, const char *reason)
+{
+    begin(t, mode);
+    t->flags |= CPOOL_TASK_RETURNED;
+    t->reason = reason;
+    return_for(t, CPOOL__DO_PARK)->deadline = deadline;
+}
+
+void
+cpool_park_at_return(int64_t deadline, const char *reason)
+{
+    struct cpool_task *t = cpool_current();
+    CONT_CHECK(t != NULL);
+    wait_at_return(t, 0, deadline, reason);
+}
+
+void
+cpool_sleep_at_return(int64_t deadline, const char *reason)
+{
+    struct cpool_task *t = cpool_current();
+    CONT_CHECK(t != NULL);
+    wait_at_return(t, CPOOL__W_DEAF, deadline, reason);
+}
+
+void
+cpool_yield_at_return(void)
+{
+    struct cpool_task *t = cpool_current();
+    CONT_CHECK(t != NULL);
+    return_for(t, CPOOL__DO_YIELD);
+}
+
+/* On the next stack: as the ends of cpool_park and cpool__wait_switch. */
+static void
+end_returned_wait(struct cpool_task *t)
+{
+    cpool__timer_cancel(t);
+    t->flags &= ~(uint32_t)(CPOOL_TASK_RETURNED | CPOOL_TASK_TIMED_OUT
+                            | CPOOL_TASK_INTERRUPTED);
+    bool deaf = (CPOOL__LOAD(&t->word) & CPOOL__W_DEAF) != 0;
+    uint64_t takes = CPOOL__W_WOKEN | CPOOL__W_INTR
+                     | (deaf ? CPOOL__W_DEAF : CPOOL__W_TOKEN);
+    /* acquire: partners give_token, cpool_interrupt */
+    uint64_t w = atomic_fetch_and_explicit(&t->word, ~takes, memory_order_acquire);
+    if (deaf || !(w & CPOOL__W_TOKEN)) {
+        t->flags |= w & CPOOL__W_INTR ? CPOOL_TASK_INTERRUPTED : CPOOL_TASK_TIMED_OUT;
+    }
 }
 
 /* --- Spawn and yield ---------------------------------------------------------------- */

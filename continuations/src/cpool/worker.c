@@ -286,6 +286,16 @@ requeue(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
     }
 }
 
+/* The body has returned only for now, and its stack was given back: the next resume is a
+ * first one. */
+static void
+begin_anew(struct cpool_slot *s, struct cpool_task *t)
+{
+    CPOOL__COUNT(s, returns);
+    t->flags &= ~(uint32_t)CPOOL_TASK_WATCHED;  /* the reclaimer knew the stack         */
+    cont_init(&t->cont, cpool__entry, t);
+}
+
 static void
 commit_park(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
 {
@@ -297,7 +307,9 @@ commit_park(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
         t->timer.deadline = c->deadline;
         cpool__timer_insert(s, t);
     }
-    cpool__reclaim_before_commit(s, t);
+    if (cont_state(&t->cont) != CONT_NEW) {
+        cpool__reclaim_before_commit(s, t);
+    }
     if (cpool__task_commit_park(t)) {
         requeue(c, s, t);
     }
@@ -318,7 +330,7 @@ commit_yield(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t
     requeue(c, s, t);
 }
 
-/* No stack could be had for its first run.  It waits until a task ends somewhere; if none
+/* No stack could be had for its first run, or the next one after a park at return.  It waits until a task ends somewhere; if none
  * does, the monitor tries again now and then: others may have freed memory. */
 static void
 starve(struct cpool_carrier *c, struct cpool_task *t)
@@ -391,25 +403,30 @@ run(struct cpool_carrier *c, struct cpool_task *t)
     c->ran = true;
     CPOOL__STORE(&s->tick, CPOOL__LOAD(&s->tick) + 1);
     CPOOL__STORE(&c->task, t);
+    c->action = CPOOL__DO_END;
     p->host.mount(c, t);
     int r = cont_resume(&t->cont);
     p->host.unmount(c, t);
     CPOOL__STORE(&c->task, NULL);
     s = CPOOL__LOAD(&c->slot);          /* another one, if t has blocked too long      */
-    if (r == 0 && cont_state(&t->cont) == CONT_DONE) {
-        finish(c, s, t);
-    }
-    else if (r == 0) {
-        if (c->action == CPOOL__DO_PARK) {
-            commit_park(c, s, t);
-        }
-        else {
-            commit_yield(c, s, t);
-        }
-    }
-    else {
+    if (CONT__UNLIKELY(r != 0)) {
         CONT_CHECK(r == -ENOMEM);
         starve(c, t);
+        return;
+    }
+    if (c->action != CPOOL__DO_END && cont_state(&t->cont) == CONT_DONE) {
+        begin_anew(s, t);
+    }
+    switch (c->action) {
+    case CPOOL__DO_PARK:
+        commit_park(c, s, t);
+        break;
+    case CPOOL__DO_YIELD:
+        commit_yield(c, s, t);
+        break;
+    case CPOOL__DO_END:
+        finish(c, s, t);
+        break;
     }
 }
 
