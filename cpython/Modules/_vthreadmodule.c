@@ -141,6 +141,20 @@ yield_now(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+static PyObject *
+enable_soft_park(PyObject *module, PyObject *arg)
+{
+    int enable = PyObject_IsTrue(arg);
+    if (enable < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(_PyVThread_EnableSoftPark(enable));
+}
+
+PyDoc_STRVAR(enable_soft_park_doc,
+"enable_soft_park($module, enable, /)\n--\n\n"
+"For tests: whether threads may wait without a native stack.  Returns what it was.");
+
 PyDoc_STRVAR(yield_now_doc,
 "yield_now($module, /)\n--\n\n"
 "Let other threads run.  Raises what interrupts this one.");
@@ -516,6 +530,7 @@ static PyMethodDef methods[] = {
     {"current", current, METH_NOARGS, current_doc},
     {"is_virtual", is_virtual, METH_VARARGS, is_virtual_doc},
     {"yield_now", yield_now, METH_NOARGS, yield_now_doc},
+    {"enable_soft_park", enable_soft_park, METH_O, enable_soft_park_doc},
     {"interrupt", interrupt, METH_VARARGS, interrupt_doc},
     {"withdraw", withdraw, METH_O, withdraw_doc},
     {"set_alarm", _PyCFunction_CAST(set_alarm), METH_FASTCALL, set_alarm_doc},

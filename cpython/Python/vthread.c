@@ -111,6 +111,9 @@ _PyVThread_RunTask(struct cpool_task *t)
     cont_stack_bounds(&t->cont, &limit, &base);
     _PyCStack_Set(&vt->ts.base, limit, base);
     vt->run(vt->run_arg);
+    if (_PyVThread_IsSoftParked(&vt->ts.base)) {
+        return;                     // to be called again, on another stack
+    }
     if (vt->ts.base._status.finalized) {
         _PyOSThread_UnpinCurrent(_PyOSThread_GetCurrent());
     }

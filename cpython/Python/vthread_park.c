@@ -59,6 +59,12 @@ leave(struct _PyVThread *vt)
     return b;
 }
 
+void
+_PyVThread_DetachToPark(struct _PyVThread *vt)
+{
+    (void)leave(vt);
+}
+
 static void
 take_up(struct _PyVThread *vt, struct before b)
 {

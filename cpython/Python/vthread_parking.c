@@ -40,10 +40,9 @@ wait_for_wake(struct _PyVThread *vt, struct wait_entry *wait, PyTime_t deadline,
 }
 
 int
-_PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTable *table,
-                        const void *addr, const void *expected, size_t size,
-                        PyTime_t timeout_ns, void *park_arg, size_t park_arg_size,
-                        int flags)
+_PyVThread_QueueInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTable *table,
+                         const void *addr, const void *expected, size_t size,
+                         void *park_arg, size_t park_arg_size)
 {
     struct wait_entry *wait = _PyVThread_WaitEntry(vt);
     assert(park_arg_size <= sizeof(wait->arg));
@@ -65,6 +64,35 @@ _PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTab
     }
     _PyParkingTable_Enqueue(table, wait);
     _PyRawMutex_Unlock(mutex);
+    return Py_PARK_OK;
+}
+
+int
+_PyVThread_UnqueueFromBucket(struct _PyVThread *vt, _PyRawMutex *mutex,
+                             _PyParkingTable *table)
+{
+    struct wait_entry *wait = _PyVThread_WaitEntry(vt);
+    _PyRawMutex_Lock(mutex);
+    bool is_unparking = wait->is_unparking;
+    if (!is_unparking) {
+        _PyParkingTable_Remove(table, wait);
+    }
+    _PyRawMutex_Unlock(mutex);
+    return !is_unparking;
+}
+
+int
+_PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTable *table,
+                        const void *addr, const void *expected, size_t size,
+                        PyTime_t timeout_ns, void *park_arg, size_t park_arg_size,
+                        int flags)
+{
+    struct wait_entry *wait = _PyVThread_WaitEntry(vt);
+    if (_PyVThread_QueueInBucket(vt, mutex, table, addr, expected, size, park_arg,
+                                 park_arg_size) != Py_PARK_OK)
+    {
+        return Py_PARK_AGAIN;
+    }
 
     // _PyVThread_BeginPark() has seen that it is detached, or may be.
     PyThreadState *tstate = _PyThreadState_GET();
@@ -75,12 +103,7 @@ _PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTab
     PyTime_t deadline = timeout_ns < 0 ? PyTime_MAX : _PyDeadline_Init(timeout_ns);
     int res = wait_for_wake(vt, wait, deadline, flags & _PyVThread_PARK_INTR);
     if (res != Py_PARK_OK) {
-        _PyRawMutex_Lock(mutex);
-        bool is_unparking = wait->is_unparking;
-        if (!is_unparking) {
-            _PyParkingTable_Remove(table, wait);
-        }
-        _PyRawMutex_Unlock(mutex);
+        bool is_unparking = !_PyVThread_UnqueueFromBucket(vt, mutex, table);
         // Another thread has started to unpark this one and will touch the entry once more.
         while (is_unparking && res != Py_PARK_OK) {
             res = wait_for_wake(vt, wait, PyTime_MAX, 0);

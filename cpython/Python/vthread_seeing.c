@@ -320,7 +320,7 @@ _PyVThread_StatsDict(void)
     struct cont_stack_stats stacks = {0};
     cont_stack_get_stats(&stacks);
     return Py_BuildValue(
-        "{s:N,s:i,s:i,s:i,s:i,s:i,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:N,s:N,s:n,s:n,"
+        "{s:N,s:i,s:i,s:i,s:i,s:i,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:N,s:N,s:n,s:n,"
         "s:n,s:n,s:K,s:K}",
         "threads", threads_by_state(),
         "carriers", c.carriers,
@@ -332,6 +332,7 @@ _PyVThread_StatsDict(void)
         "started", (unsigned long long)c.spawned,
         "finished", (unsigned long long)c.finished,
         "parks", (unsigned long long)c.parks,
+        "soft_parks", (unsigned long long)c.returns,
         "unparks", (unsigned long long)c.unparks,
         "yields", (unsigned long long)c.yields,
         "steals", (unsigned long long)c.steals,

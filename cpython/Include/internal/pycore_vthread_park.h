@@ -120,6 +120,21 @@ extern int _PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex,
                                    const void *expected, size_t size, PyTime_t timeout_ns,
                                    void *park_arg, size_t park_arg_size, int flags);
 
+// Its halves, for a thread that waits without a stack (vthread_soft.c).  Queue: Py_PARK_OK, and
+// then vt's entry is in the table; or Py_PARK_AGAIN.  Unqueue, if `woken` is not set: true if
+// it has taken the entry out; false if a wake-up is coming, which has to be waited for.
+extern int _PyVThread_QueueInBucket(struct _PyVThread *vt, _PyRawMutex *mutex,
+                                    _PyParkingTable *table, const void *addr,
+                                    const void *expected, size_t size, void *park_arg,
+                                    size_t park_arg_size);
+extern int _PyVThread_UnqueueFromBucket(struct _PyVThread *vt, _PyRawMutex *mutex,
+                                        _PyParkingTable *table);
+
+// The same of the current virtual thread, by address.  Python/parking_lot_soft.h
+PyAPI_FUNC(int) _PyParkingLot_Queue(const void *addr, const void *expected, size_t size,
+                                    void *park_arg, size_t park_arg_size);
+extern int _PyParkingLot_Unqueue(const void *addr);
+
 // Wakes the thread of an entry that was dequeued.  The entry is gone afterwards.
 static inline void
 _PyVThread_WakeEntry(struct wait_entry *waiter)

@@ -41,6 +41,7 @@ extern "C" {
 #include "pycore_tstate.h"
 #include "pycore_vthread.h"
 #include "pycore_vthread_park.h"    // struct wait_entry
+#include "pycore_vthread_soft.h"
 
 // Room for three or four ordinary Python frames (a frame takes 80 bytes and its locals and
 // stack, 150 to 300 together); deeper threads grow by chunks of their own.
@@ -58,10 +59,28 @@ struct _PyVThread_Interrupts {
     int event_fd;                   // of a pinned wait for descriptors, or 0
 };
 
+// A soft park (vthread_soft.c): what is waited for, and how the call goes on.
+struct _PyVThread_Soft {
+    // Attached: makes the call's result, or raises, or says what to wait for (by `how` and
+    // `until`) and returns NULL.
+    PyObject *(*step)(struct _PyVThread *vt);
+    const struct _PyVThread_SoftOps *ops;
+    PyObject *object;               // strong, or NULL; has what `addr` points to
+    void *addr;
+    PyTime_t since, deadline;       // of the whole wait
+    PyTime_t until;                 // of the park at hand
+    PyObject *result;               // strong
+    enum { _PyVThread_SOFT_PARK, _PyVThread_SOFT_SLEEP } how;
+    bool begun;                     // the wait
+    bool woken;                     // it has ended by a waker
+    _Py_park_arg_storage arg;       // which has written this
+};
+
 struct _PyVThread {
     _PyThreadStateImpl ts;          // first: a PyThreadState * of a virtual thread is a _PyVThread *
     struct cpool_task task;
     struct wait_entry wait;         // T and its waker, by the bucket lock of the parking lot
+    struct _PyVThread_Soft soft;    // T
     void (*run)(void *);            // N
     void *run_arg;                  // N
     PyObject *thread;               // N, T: strong; what current() returns
@@ -125,6 +144,11 @@ void _PyVThread_Mount(struct cpool_carrier *c, struct cpool_task *t);
 void _PyVThread_Unmount(struct cpool_carrier *c, struct cpool_task *t);
 // After an attach that followed a mount: what could not be done while detached.
 void _PyVThread_AfterMount(struct _PyVThread *vt);
+
+// --- vthread_park.c ----------------------------------------------------------------------
+
+// vt, attached, leaves its stack for good: detaches.  _PyVThread_AttachAfterPark() undoes it.
+void _PyVThread_DetachToPark(struct _PyVThread *vt);
 
 // --- vthread_frames.c: which native frames may move --------------------------------------
 

@@ -63,7 +63,8 @@ def stats():
     """A dict of the runtime's counters.
 
     'threads' (a dict: how many in each state), 'carriers', 'parallelism', 'started',
-    'extra_carriers', 'parks', 'unparks', 'steals', 'migrations', 'handoffs',
+    'extra_carriers', 'parks', 'soft_parks' (those that kept no native stack),
+    'unparks', 'steals', 'migrations', 'handoffs',
     'preemptions', 'pins' (a dict: how many for each reason), 'pinned_by' (a dict:
     how many by each library whose frames did it), 'stacks_resident', 'stacks_frozen'
     (native stacks whose bytes are in the heap while their threads are parked),

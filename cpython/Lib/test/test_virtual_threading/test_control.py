@@ -156,8 +156,8 @@ class ConfigureTests(TestCase):
 
 class StatsTests(TestCase):
 
-    KEYS = {'threads', 'carriers', 'parallelism', 'started', 'parks', 'unparks',
-            'steals', 'migrations', 'handoffs', 'preemptions', 'pins',
+    KEYS = {'threads', 'carriers', 'parallelism', 'started', 'parks', 'soft_parks',
+            'unparks', 'steals', 'migrations', 'handoffs', 'preemptions', 'pins',
             'stacks_resident', 'stacks_frozen', 'image_bytes', 'freezes', 'thaws'}
 
     def test_keys_and_types(self):

@@ -1,0 +1,252 @@
+/* Soft parks: waits without a C stack.  pycore_vthread_soft.h says how; here is what is taken by
+ * a builtin, and the runner that leaves and comes back.
+ *
+ * Never here: the wait itself (vthread_park.c, cpool) and the parking lot's part of it
+ * (vthread_parking.c, lock_soft.h).
+ */
+
+#include "Python.h"
+
+#ifdef Py_GIL_DISABLED
+
+#include "pycore_call.h"            // _PyFunction_Vectorcall
+#include "pycore_frame.h"
+#include "pycore_parking_lot.h"
+#include "pycore_pyerrors.h"        // _PyErr_Occurred()
+#include "pycore_pystate.h"
+#include "pycore_time.h"
+#include "pycore_vthread_state.h"
+
+// The outermost call of a thread has few arguments; with more it is called in the usual way.
+#define MAX_ARGS 8
+
+static uint8_t disabled;            // atomic, relaxed
+
+int
+_PyVThread_EnableSoftPark(int enable)
+{
+    return !_Py_atomic_exchange_uint8(&disabled, !enable);
+}
+
+// --- Offers that are taken ------------------------------------------------------------------
+
+// The current thread, if it can leave its stack now: as why_pinned() of vthread_pin.c, but for
+// the frames, which are known.  A critical section is the builtin's own, and ends when that
+// returns.
+static struct _PyVThread *
+take(PyObject *(*step)(struct _PyVThread *))
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt == NULL || vt->pins > 0 || vt->ts.os->pin_count > 0
+        || _Py_atomic_load_uint8_relaxed(&disabled))
+    {
+        return NULL;
+    }
+    assert(_PyThreadState_GET() == &vt->ts.base && !PyErr_Occurred());
+    assert(!vt->ts.soft.taken);
+    if (vt->bound) {
+        vt->bound = false;
+        vt->task.flags &= ~(uint32_t)CPOOL_TASK_STICKY;
+    }
+    vt->ts.soft.taken = 1;
+    vt->soft = (struct _PyVThread_Soft){.step = step};
+    return vt;
+}
+
+static PyObject *
+wait_more(struct _PyVThread *vt, PyTime_t deadline)
+{
+    vt->soft.until = _PyVThread_EndOfWait(vt, deadline);
+    return NULL;
+}
+
+static PyObject *
+step_sleep(struct _PyVThread *vt)
+{
+    if (_PyVThread_RaiseInterrupt() < 0) {
+        return NULL;
+    }
+    if (vt->soft.begun && cpool_now() >= vt->soft.deadline) {
+        Py_RETURN_NONE;
+    }
+    vt->soft.begun = true;
+    return wait_more(vt, vt->soft.deadline);
+}
+
+int
+_PyVThread_SoftSleep(PyTime_t timeout)
+{
+    struct _PyVThread *vt = take(step_sleep);
+    if (vt == NULL) {
+        return 0;
+    }
+    vt->soft.how = _PyVThread_SOFT_SLEEP;
+    vt->soft.deadline = _PyTime_Add(cpool_now(), timeout);  // no more than PyTime_MAX
+    return 1;
+}
+
+// As the callers of _PyVThread_ParkInBucket(), one wait a step.
+static PyObject *
+step_wait(struct _PyVThread *vt)
+{
+    struct _PyVThread_Soft *s = &vt->soft;
+    if (s->begun && s->woken && s->ops->was_given != NULL && s->ops->was_given(&s->arg)) {
+        return s->ops->finish(s->object, 1, &s->arg);
+    }
+    s->begun = false;
+    // Who was woken tries also when it is late: others wait until who gets it now is done.
+    bool late = s->deadline != PyTime_MAX && cpool_now() >= s->deadline;
+    bool interrupted = _PyVThread_IsInterrupted(vt);
+    bool done = s->ops->get(s->object, s->addr, !late && !interrupted, s->since, &s->arg);
+    if (!done && interrupted) {
+        int raised = _PyVThread_RaiseInterrupt();
+        assert(raised < 0);         // nobody else takes it
+        (void)raised;
+        return NULL;
+    }
+    if (done || late) {
+        return s->ops->finish(s->object, done, &s->arg);
+    }
+    s->begun = true;
+    return wait_more(vt, s->deadline);
+}
+
+// As _PyVThread_ParkInBucket() after a wait, detached: false if vt has to wait more.  The attach
+// comes after it, as it may use the entry.
+static bool
+has_ended(struct _PyVThread *vt)
+{
+    struct _PyVThread_Soft *s = &vt->soft;
+    if (s->how != _PyVThread_SOFT_PARK) {
+        return true;
+    }
+    // Partner: _PyVThread_WakeEntry().
+    s->woken = _Py_atomic_load_uint8(&vt->wait.woken);
+    if (!s->woken) {
+        if (!(vt->task.flags & CPOOL_TASK_TIMED_OUT) && !_PyVThread_IsInterrupted(vt)) {
+            return false;                   // woken for nothing
+        }
+        if (!_PyParkingLot_Unqueue(s->addr)) {
+            s->until = PyTime_MAX;          // its waker has begun
+            return false;
+        }
+    }
+    s->arg = vt->wait.arg;
+    return true;
+}
+
+int
+_PyVThread_SoftWait(PyObject *object, void *addr, PyTime_t timeout,
+                    const struct _PyVThread_SoftOps *ops)
+{
+    struct _PyVThread *vt = take(step_wait);
+    if (vt == NULL) {
+        return 0;
+    }
+    struct _PyVThread_Soft *s = &vt->soft;
+    s->how = _PyVThread_SOFT_PARK;
+    s->object = Py_NewRef(object);
+    s->addr = addr;
+    s->ops = ops;
+    s->since = cpool_now();
+    s->deadline = timeout < 0 ? PyTime_MAX : _PyTime_Add(s->since, timeout);
+    return 1;
+}
+
+// --- The runner -------------------------------------------------------------------------------
+
+// The frame of a Python function's call, or NULL: it is none, or there is no memory, and then
+// an ordinary call says so.
+static _PyInterpreterFrame *
+push_frame(PyThreadState *tstate, PyObject *func, PyObject *args, PyObject *kwargs)
+{
+    PyObject *stack[MAX_ARGS];
+    Py_ssize_t n = 0, nargs = PyTuple_GET_SIZE(args);
+    if (PyMethod_Check(func)) {
+        stack[n++] = PyMethod_GET_SELF(func);
+        func = PyMethod_GET_FUNCTION(func);
+    }
+    if (!PyFunction_Check(func) || tstate->interp->eval_frame != NULL
+        || ((PyFunctionObject *)func)->vectorcall != _PyFunction_Vectorcall
+        || nargs > MAX_ARGS - n || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0))
+    {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        stack[n++] = PyTuple_GET_ITEM(args, i);
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_INCREF(stack[i]);
+    }
+    int flags = ((PyCodeObject *)PyFunction_GET_CODE(func))->co_flags;
+    PyObject *locals = flags & CO_OPTIMIZED ? NULL : Py_NewRef(PyFunction_GET_GLOBALS(func));
+    Py_INCREF(func);
+    return _PyEvalFramePushAndInit(tstate, (PyFunctionObject *)func, locals, stack, n, NULL);
+}
+
+// Detached: its return is the park.
+static void
+wait_at_return(struct _PyVThread *vt)
+{
+    if (vt->soft.how == _PyVThread_SOFT_SLEEP) {
+        cpool_sleep_at_return(vt->soft.until, "sleep");
+    }
+    else {
+        cpool_park_at_return(vt->soft.until, "lock");
+    }
+}
+
+PyObject *
+_PyVThread_TakeResult(PyThreadState *tstate)
+{
+    struct _PyVThread *vt = _PyVThread_FromState(tstate);
+    PyObject *result = vt->soft.result;
+    vt->soft.result = NULL;
+    return result;
+}
+
+PyObject *
+_PyVThread_RunOutermost(PyThreadState *tstate, PyObject *func, PyObject *args,
+                        PyObject *kwargs)
+{
+    _PyThreadStateImpl *ts = (_PyThreadStateImpl *)tstate;
+    struct _PyVThread *vt = ts->vthread;
+    PyObject *res = NULL;
+    if (ts->soft.parked) {          // of a virtual thread, only
+        if (!has_ended(vt)) {
+            wait_at_return(vt);
+            return NULL;
+        }
+        ts->soft.parked = 0;
+        _PyVThread_AttachAfterPark(vt);
+    }
+    else {
+        _PyInterpreterFrame *frame = NULL;
+        if (vt != NULL) {
+            frame = push_frame(tstate, func, args, kwargs);
+        }
+        if (frame == NULL) {
+            return _PyErr_Occurred(tstate) ? NULL : PyObject_Call(func, args, kwargs);
+        }
+        ts->soft.entry = (_PyInterpreterFrame *)ts->first_entry_frames;
+        res = _PyEval_EvalFrameDefault(tstate, frame, 0);
+    }
+    while (vt->soft.step != NULL) {
+        ts->soft.taken = 0;
+        res = vt->soft.step(vt);
+        if (res == NULL && !_PyErr_Occurred(tstate)) {
+            ts->soft.parked = 1;
+            _PyVThread_DetachToPark(vt);
+            wait_at_return(vt);
+            return NULL;
+        }
+        vt->soft.step = NULL;
+        vt->soft.result = res;
+        Py_CLEAR(vt->soft.object);
+        res = _PyEval_EvalFrameDefault(tstate, tstate->current_frame, _PyVThread_RESUME);
+    }
+    ts->soft.entry = NULL;
+    return res;
+}
+
+#endif   // Py_GIL_DISABLED
