@@ -2,7 +2,7 @@
 
 A timeout is an alarm of the thread that has entered it.  Each of the thread's waits ends at
 the earliest alarm; there is no timer, and no other thread takes part, so that a timeout
-which does not expire costs less than a microsecond.
+which does not expire costs little more than contextlib.nullcontext().
 
 In the block, the alarm raises an Interrupted in the blocking call; the block's end turns
 that into TimeoutError, as asyncio.timeout() does with CancelledError.  So code in the block
