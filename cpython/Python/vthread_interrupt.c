@@ -218,10 +218,9 @@ _PyVThread_RaiseInterrupt(void)
     if (vt == NULL || !_PyVThread_IsInterrupted(vt)) {
         return 0;
     }
-    PyObject *exc = take(&vt->interrupts, NULL);
-    if (exc == NULL && alarm_is_due(vt)) {
-        exc = unlink_alarm(vt, find_due_alarm(vt));
-    }
+    // The alarm first: others may interrupt this thread because they have met its deadline.
+    PyObject *exc = alarm_is_due(vt) ? unlink_alarm(vt, find_due_alarm(vt))
+                                     : take(&vt->interrupts, NULL);
     if (exc == NULL) {
         return 0;
     }

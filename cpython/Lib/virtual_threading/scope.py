@@ -305,17 +305,21 @@ class TaskScope:
         the scope was given up.  Does not block.
         """
         task = Task(self, (func, args, kwargs))
-        with self._lock:
-            if self._state == "created":
-                raise RuntimeError(f"{self!r} has not been entered")
-            if self._state == "given up":
-                raise RuntimeError(f"{self!r} is shutting down")
-            if self._state == "finished":
-                raise RuntimeError(f"{self!r} is finished")
-            if self._free == 0:
-                self._waiting.append(task)
-            else:
-                self._start(task)
+        _shield()
+        try:
+            with self._lock:
+                if self._state == "created":
+                    raise RuntimeError(f"{self!r} has not been entered")
+                if self._state == "given up":
+                    raise RuntimeError(f"{self!r} is shutting down")
+                if self._state == "finished":
+                    raise RuntimeError(f"{self!r} is finished")
+                if self._free == 0:
+                    self._waiting.append(task)
+                else:
+                    self._start(task)
+        finally:
+            _unshield()
         return task
 
     def _start(self, task):
@@ -358,14 +362,18 @@ class TaskScope:
         self._give_up()
 
     def _cancel(self, task):
-        with self._lock:
-            if task.thread is not None:
-                return task._interrupt()
-            if task.done():
-                return False
-            self._waiting.remove(task)
-        task._set_cancelled()
-        return True
+        _shield()
+        try:
+            with self._lock:
+                if task.thread is not None:
+                    return task._interrupt()
+                if task.done():
+                    return False
+                self._waiting.remove(task)
+            task._set_cancelled()
+            return True
+        finally:
+            _unshield()
 
     def _give_up(self):
         with self._lock:
