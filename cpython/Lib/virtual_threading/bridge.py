@@ -26,15 +26,27 @@ class _SharedLoop:
 
     def reset(self):
         self._lock = threading.Lock()
-        self._loop = None
+        self._loop = self._thread = None
 
     def get(self):
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                Thread(target=loop.run_forever, name="asyncio loop", daemon=True).start()
+                self._thread = Thread(target=loop.run_forever, name="asyncio loop",
+                                      daemon=True)
+                self._thread.start()
                 self._loop = loop
             return self._loop
+
+    def end(self):
+        # For tests that count threads; nothing may run in the loop.
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
 
 _shared_loop = _SharedLoop()

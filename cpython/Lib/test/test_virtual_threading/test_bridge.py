@@ -13,12 +13,14 @@ from test.support import script_helper
 from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
 from virtual_threading import (Interrupted, TaskScope, as_awaitable, run_coroutine, spawn,
                                timeout)
+from virtual_threading.bridge import _shared_loop
 
 LONG = 1000     # seconds; longer than any test may take
 SHORT = 0.01
 
 
 def tearDownModule():
+    _shared_loop.end()
     asyncio.set_event_loop_policy(None)
 
 
@@ -26,7 +28,7 @@ class BridgeTestCase(TestCase):
 
     @classmethod
     def setUpClass(cls):
-        # The loop's thread stays, so that it must be there before the tests count threads.
+        # The loop's thread must be there before the tests count threads.
         spawn(run_coroutine, asyncio.sleep(0)).join()
 
 
