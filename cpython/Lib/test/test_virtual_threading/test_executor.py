@@ -18,6 +18,10 @@ import virtual_threading
 from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
 
 
+def tearDownModule():
+    asyncio.set_event_loop_policy(None)
+
+
 class ExecutorTests(TestCase):
 
     def test_exported(self):

@@ -51,6 +51,10 @@ READERS = {
 }
 
 
+def tearDownModule():
+    asyncio.set_event_loop_policy(None)
+
+
 class SelectTests(TestCase):
 
     def pairs(self, count):
