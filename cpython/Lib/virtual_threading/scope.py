@@ -73,7 +73,11 @@ class Task(Future):
 
     def _start(self):
         self._thread = _Child(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._thread = None
+            raise
 
     def _interrupt(self):
         return not self.done() and self._thread.interrupt(self._cancel_exc)
@@ -333,11 +337,20 @@ class TaskScope:
             self._free -= 1
 
     def _child_ended(self):
+        error = None
         with self._lock:
             if self._free is not None:
                 self._free += 1
                 if self._waiting:
-                    self._start(self._waiting.popleft())
+                    task = self._waiting.popleft()
+                    try:
+                        self._start(task)
+                    except Exception as exc:    # no memory, no OS thread
+                        error = exc
+        if error is not None:
+            # Its spawn() has returned: whose turn it was has failed.
+            task.set_exception(error)
+            self._child_failed(error)
 
     def _child_failed(self, exc):
         with self._lock:

@@ -1,6 +1,7 @@
 """TaskScope, after the tests of asyncio.TaskGroup."""
 
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import gc
@@ -17,6 +18,7 @@ from concurrent.futures import CancelledError
 from test import support
 from test.support import script_helper
 from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
+from unittest import mock
 from virtual_threading import Interrupted, ScopeCancelled, TaskScope, spawn, timeout
 
 LONG = 1000     # seconds; longer than any test may take
@@ -675,6 +677,26 @@ class ConcurrencyTests(ScopeTestCase):
                 event.set()
         self.assertTrue(all(task.cancelled() for task in waiting))
         self.assertTrue(all(task.thread is None for task in waiting))
+
+    @both
+    def test_turn_without_a_thread(self):
+        # The thread of one that waits for its turn can't be started.
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+
+        event = threading.Event()
+        with (self.assertRaises(ExceptionGroup) as caught,
+              contextlib.ExitStack() as patches,
+              TaskScope(max_concurrency=1) as scope):
+            first = scope.spawn(event.wait, TIMEOUT)
+            waiting = [scope.spawn(int) for _ in range(2)]
+            patches.enter_context(mock.patch.object(type(first.thread), "start", start))
+            event.set()
+        self.assertTrue(first.result())
+        self.assertIsInstance(waiting[0].exception(), RuntimeError)
+        self.assertEqual(caught.exception.exceptions, (waiting[0].exception(),))
+        self.assertIsNone(waiting[0].thread)
+        self.assertTrue(waiting[1].cancelled())
 
     def test_bad_value(self):
         for value in 0, -1:
