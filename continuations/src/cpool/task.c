@@ -427,8 +427,14 @@ end_returned_wait(struct cpool_task *t)
                      | (deaf ? CPOOL__W_DEAF : CPOOL__W_TOKEN);
     /* acquire: partners give_token, cpool_interrupt */
     uint64_t w = atomic_fetch_and_explicit(&t->word, ~takes, memory_order_acquire);
-    if (deaf || !(w & CPOOL__W_TOKEN)) {
-        t->flags |= w & CPOOL__W_INTR ? CPOOL_TASK_INTERRUPTED : CPOOL_TASK_TIMED_OUT;
+    if (!deaf && (w & CPOOL__W_TOKEN)) {
+        return;
+    }
+    if (w & CPOOL__W_INTR) {
+        t->flags |= CPOOL_TASK_INTERRUPTED;
+    }
+    else if (!deaf) {
+        t->flags |= CPOOL_TASK_TIMED_OUT;
     }
 }
 

@@ -41,6 +41,12 @@ timed_out(struct work *w)
     return (w->task.flags & CPOOL_TASK_TIMED_OUT) != 0;
 }
 
+static int
+interrupted(struct work *w)
+{
+    return (w->task.flags & CPOOL_TASK_INTERRUPTED) != 0;
+}
+
 /* One after the other, what task.c's tests do with a stack. */
 static void
 semantics(struct work *w)
@@ -79,6 +85,27 @@ semantics(struct work *w)
         cpool_sleep_at_return(0, "past");
         return;
     case 6:
+        CHECK(!interrupted(w));
+        cpool_interrupt(&w->task);
+        cpool_park_at_return(CPOOL_FOREVER, "interrupt");
+        return;
+    case 7:
+        CHECK(interrupted(w) && !timed_out(w));
+        cpool_interrupt(&w->task);
+        cpool_sleep_at_return(CPOOL_FOREVER, "interrupt");
+        return;
+    case 8:
+        CHECK(interrupted(w));
+        cpool_unpark(&w->task);
+        cpool_interrupt(&w->task);
+        cpool_sleep_at_return(CPOOL_FOREVER, "the interrupt ...");
+        return;
+    case 9:
+        CHECK(interrupted(w));
+        cpool_park_at_return(CPOOL_FOREVER, "... leaves the token");
+        return;
+    case 10:
+        CHECK(!interrupted(w) && !timed_out(w));
         w->n = 1;
         return;                         /* for good                                    */
     }
@@ -93,10 +120,10 @@ test_semantics(int parallelism)
     CHECK_EQ(cpool_spawn(&s->work.task), 0);
     wait_finished(1);
     CHECK_EQ(s->work.n, 1);
-    CHECK_EQ(s->step, 7);
+    CHECK_EQ(s->step, 11);
     struct cpool_stats stats;
     cpool_get_stats(&stats);
-    CHECK_EQ(stats.returns, 6);
+    CHECK_EQ(stats.returns, 10);
     stop();
     free(s);
 }
