@@ -130,22 +130,35 @@ nothing(struct work *w)
     (void)w;
 }
 
+/* Readiness is a hint: it can be that of a file which had this number before, and of which
+ * the poller was just told.  So whoever waits looks, and waits again. */
+static int
+wait_until_ready(struct work *w, short events, int64_t deadline)
+{
+    struct pollfd look = {.fd = (int)(intptr_t)w->arg, .events = events};
+    int r;
+    do {
+        r = cpool_wait_fd(look.fd, events, deadline, "crowd");
+    } while (r > 0 && poll(&look, 1, 0) == 0);
+    return r;
+}
+
 static void
 waits_in(struct work *w)
 {
-    w->n = cpool_wait_fd((int)(intptr_t)w->arg, POLLIN, CPOOL_FOREVER, "crowd");
+    w->n = wait_until_ready(w, POLLIN, CPOOL_FOREVER);
 }
 
 static void
 waits_out(struct work *w)
 {
-    w->n = cpool_wait_fd((int)(intptr_t)w->arg, POLLOUT, CPOOL_FOREVER, "crowd");
+    w->n = wait_until_ready(w, POLLOUT, CPOOL_FOREVER);
 }
 
 static void
 waits_briefly(struct work *w)
 {
-    w->n = cpool_wait_fd((int)(intptr_t)w->arg, POLLIN, cpool_now() + 2000000, "crowd");
+    w->n = wait_until_ready(w, POLLIN, cpool_now() + 2000000);
 }
 
 static void
