@@ -731,7 +731,9 @@ class ReferenceTests(SoftTestCase):
                 time.sleep(*(Timeout(0.001),))
                 return result
             result = self.call(wait)
-            # Later where the thread has moved: the owner of the object's memory drops it.
+            # Where the thread has moved, the owner of the memory deletes them, some time, or
+            # the collector.
+            gc.collect()
             self.wait_until(lambda: len(log) == 4, "all arguments deleted")
             return result
         self.assertEqual(self.both_ways(run), (None, False, False))
