@@ -22,7 +22,8 @@ have() {
     command -v "$1" > /dev/null 2>&1
 }
 
-# Sets `args` to what cmake is given, `slow` to how much less the tests do, `exclude` to tests
+# Sets `args` to what cmake is given, `slow` to how much less the tests do (they are sized for
+# release; what is there for another compiler or another switch does less), `exclude` to tests
 # that its emulator cannot run, `parallel` to how many run at once; or `missing`.
 choose() {
     args=()
@@ -33,11 +34,16 @@ choose() {
     case $1 in
         release )  args=(-DCMAKE_BUILD_TYPE=Release) ;;
         hard )     args=(-DCMAKE_BUILD_TYPE=Debug -DCONT_HARD=ON) ;;
-        asan | tsan | ubsan )
+        asan | tsan )
                    args=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCONT_HARD=ON
                          -DCONT_SANITIZE="$1") ;;
-        ucontext ) args=(-DCMAKE_BUILD_TYPE=Debug -DCONT_HARD=ON -DCONT_ARCH=ucontext) ;;
+        ubsan )    slow=4
+                   args=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DCONT_HARD=ON
+                         -DCONT_SANITIZE=ubsan) ;;
+        ucontext ) slow=4
+                   args=(-DCMAKE_BUILD_TYPE=Debug -DCONT_HARD=ON -DCONT_ARCH=ucontext) ;;
         clang )
+            slow=4
             local clang
             clang=$(compgen -c clang | grep -E '^clang(-[0-9]+)?$' | sort -V | head -1)
             if [ -z "$clang" ]; then missing=clang; return; fi
