@@ -74,9 +74,30 @@ def regenerate(tree, changed):
     if clinics:
         _python(tree, "Tools/clinic/clinic.py", *clinics)
 
+    _name_modules(tree, changed)
+
     if any(re.search(r"_Py_(ID|STR|SINGLETON)\(|_Py_DECLARE_STR\(", text)
            for text in texts.values()) or clinics:
         _python(tree, "Tools/build/generate_global_objects.py")
+
+
+def _name_modules(tree, changed):
+    """Adds modules to the list behind sys.stdlib_module_names.
+
+    Upstream's tool wants a finished build to ask for its builtin modules.
+    """
+    found = set()
+    for path in changed:
+        match = (re.fullmatch(r"Lib/(\w+)(?:\.py|/__init__\.py)", path)
+                 or re.fullmatch(r"Modules/(_(?!test|xx)\w+)module\.c", path))
+        if match:
+            found.add(f'"{match[1]}",')
+    header = tree / "Python/stdlib_module_names.h"
+    begin, names, end = re.fullmatch(r"(.*\{\n)(.*?)(\};\n)", header.read_text(), re.S).groups()
+    names = names.splitlines()
+    if not found <= set(names):
+        lines = sorted(found | set(names))
+        header.write_text(begin + "".join(f"{line}\n" for line in lines) + end)
 
 
 def _python(tree, script, *arguments):

@@ -227,25 +227,10 @@ test_outside(int parallelism)
     stop();
 }
 
-/* qemu's own threads don't survive a fork of a program with threads. */
-static int
-is_emulated(void)
-{
-    char name[32] = "";
-    FILE *f = fopen("/proc/self/comm", "r");
-    if (f != NULL) {
-        if (fgets(name, sizeof(name), f) == NULL) {
-            name[0] = '\0';
-        }
-        fclose(f);
-    }
-    return strncmp(name, "qemu-", 5) == 0;
-}
-
 int
 main(void)
 {
-    if (is_emulated()) {
+    if (check_is_emulated()) {
         printf("not checked: fork, under qemu-user\n");
         return 0;
     }

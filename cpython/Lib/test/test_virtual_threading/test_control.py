@@ -1,5 +1,6 @@
 """yield_now, pin, configure, stats."""
 
+import sys
 import threading
 import unittest
 
@@ -192,6 +193,14 @@ class StatsTests(TestCase):
             assert found['carriers'] == found['started'] == 0, found
             assert os.listdir('/proc/self/task') == [str(os.getpid())]
             """)
+
+
+class ModuleTests(unittest.TestCase):
+
+    def test_part_of_the_library(self):
+        # Else a fatal error lists them among the program's own extension modules.
+        self.assertLessEqual({"_continuations", "_vthread", "continuations",
+                              "virtual_threading"}, sys.stdlib_module_names)
 
 
 if __name__ == "__main__":
