@@ -1,7 +1,7 @@
 """Random programs, as trees: what the fuzzer makes, runs, shrinks and keeps.
 
 A node is [operation, number, children].  An operation gets the number as its parameter
-and calls its children, in turn, from wherever it calls back into Python: see ops.py.
+and calls its children, in turn, from wherever it calls back into Python: see ops.
 Trees, not seeds, are what the corpus keeps, since a new operation changes what a seed
 stands for.
 """
