@@ -62,10 +62,11 @@ def bare_environment():
         "LANG": "C.UTF-8"}
 
 
-def run_suite(python, directory, options=(), tests=(), log=None):
+def run_suite(python, directory, options=(), tests=(), log=None, env=()):
     """Run regrtest of python; returns its Record.
 
-    directory keeps what was recorded; log, a path, what regrtest printed.
+    directory keeps what was recorded; log, a path, what regrtest printed; env, a
+    dict, is added to a bare environment.
     """
     directory = pathlib.Path(directory)
     shutil.rmtree(directory, ignore_errors=True)
@@ -76,7 +77,7 @@ def run_suite(python, directory, options=(), tests=(), log=None):
                    str(HERE / "recorder.py"), str(directory),
                    *REGRTEST, f"--tempdir={temp}", *options, *tests]
         print("+", " ".join(command), flush=True)
-        env = bare_environment() | {"TMPDIR": temp}
+        env = bare_environment() | {"TMPDIR": temp} | dict(env)
         with open(log or os.devnull, "w") as out:
             process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=out,

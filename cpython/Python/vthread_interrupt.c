@@ -352,7 +352,7 @@ _PyVThread_BeginSemaphoreInterrupt(_PySemaphore *sema, PyTime_t *timeout)
     }
     int told = 1;
     if (_PyVThread_NextAlarm(vt) != CPOOL_FOREVER) {
-        int64_t left = Py_MAX(vt->next_alarm - cpool_now(), 0);
+        int64_t left = _PyVThread_TimeUntil(vt->next_alarm);
         if (*timeout < 0 || left < *timeout) {
             *timeout = left;
             told = 2;

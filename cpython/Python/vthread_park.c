@@ -128,7 +128,7 @@ deadline_after(PyTime_t timeout)
 static PyTime_t
 time_left(PyTime_t timeout, int64_t deadline)
 {
-    return timeout > 0 ? Py_MAX(deadline - cpool_now(), 0) : timeout;
+    return timeout > 0 ? _PyVThread_TimeUntil(deadline) : timeout;
 }
 
 struct _PyVThread *
@@ -284,7 +284,7 @@ blocking_poll(struct pollfd *fds, nfds_t n, PyTime_t timeout, const char *reason
         int64_t end = vt != NULL ? _PyVThread_EndOfWait(vt, deadline) : deadline;
         struct timespec ts, *tsp = NULL;
         if (end != CPOOL_FOREVER) {
-            int64_t left = Py_MAX(end - cpool_now(), 0);
+            int64_t left = _PyVThread_TimeUntil(end);
             ts = (struct timespec){left / 1000000000, left % 1000000000};
             tsp = &ts;
         }
@@ -420,8 +420,7 @@ _PyVThread_SleepUntil(PyTime_t deadline)
             return -1;
         }
     }
-    PyTime_t now = cpool_now();
-    int res = blocking_poll(NULL, 0, Py_MAX(deadline - now, 0), "sleep");
+    int res = blocking_poll(NULL, 0, _PyVThread_TimeUntil(deadline), "sleep");
     if (res < 0 && errno != EINTR) {
         PyErr_SetFromErrno(PyExc_OSError);
     }

@@ -355,7 +355,8 @@ vsock_select(PySocketSockObject *s, int writing, PyTime_t interval, int connect)
             return 0;
         }
         if (interval > 0) {
-            interval = Py_MAX(_PyDeadline_Get(deadline), 0);
+            interval = _PyDeadline_Get(deadline);
+            interval = Py_MAX(interval, 0);
         }
     }
 }

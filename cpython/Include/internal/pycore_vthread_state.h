@@ -218,6 +218,14 @@ int64_t _PyVThread_NextAlarm(struct _PyVThread *vt);
 // The end of a wait that can raise: `deadline`, or an alarm that comes before.  A wait that has
 // come to its end then asks _PyVThread_IsInterrupted().
 int64_t _PyVThread_EndOfWait(struct _PyVThread *vt, int64_t deadline);
+// Nanoseconds until `end`, a time of cpool_now(), or 0 when that is over.  Py_MAX() evaluates
+// its operand twice, so the time that it tests is not the one that it gives.
+static inline int64_t
+_PyVThread_TimeUntil(int64_t end)
+{
+    int64_t left = end - cpool_now();
+    return left > 0 ? left : 0;
+}
 uint32_t _PyVThread_Serial(struct _PyVThread *vt);
 // vt is about to end: it takes nothing any more.  Call attached.
 void _PyVThread_DropInterrupts(struct _PyVThread *vt);
