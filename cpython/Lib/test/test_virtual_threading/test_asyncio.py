@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 import unittest
 from concurrent.futures import VirtualThreadPoolExecutor
 
@@ -39,12 +40,14 @@ class LoopTests(TestCase):
             event = asyncio.Event()
             loops.append((asyncio.get_running_loop(), event))
             await event.wait()
+            return 1
 
         def release():
             for loop, event in loops:
                 loop.call_soon_threadsafe(event.set)
 
-        self.check_parks(lambda: asyncio.run(main()), release)
+        self.assertEqual(self.check_parks(lambda: asyncio.run(main()), release),
+                         [1] * COUNT)
 
     def test_streams(self):
         async def echo(reader, writer):
@@ -73,11 +76,34 @@ class LoopTests(TestCase):
         self.assertEqual(asyncio.run(main()), expected)
         self.assertEqual(self.call(asyncio.run, main()), expected)
 
+    def test_streams_in_many_threads(self):
+        # Both ends of a connection in one loop.
+        async def main(number):
+            left, right = socket.socketpair()
+            with left, right:
+                reader, writer = await asyncio.open_connection(sock=left)
+                other_reader, other_writer = await asyncio.open_connection(sock=right)
+                for turn in range(5):
+                    line = f"{number} {turn}\n".encode()
+                    other_writer.write(line)
+                    await other_writer.drain()
+                    await asyncio.sleep(0.001)
+                    self.assertEqual(await reader.readline(), line)
+                for each in (writer, other_writer):
+                    each.close()
+                    await each.wait_closed()
+            return number
+
+        results = self.call_all([lambda n=n: asyncio.run(main(n)) for n in range(20)])
+        self.assertEqual(results, list(range(20)))
+
     def test_to_thread(self):
         async def main():
-            return await asyncio.to_thread(pow, 2, 5)
+            return await asyncio.gather(
+                asyncio.to_thread(pow, 2, 5),
+                *(asyncio.to_thread(time.sleep, 0.001) for _ in range(20)))
 
-        self.assertEqual(self.call(asyncio.run, main()), 32)
+        self.assertEqual(self.call(asyncio.run, main()), [32] + [None] * 20)
 
     def test_subprocess(self):
         async def main():

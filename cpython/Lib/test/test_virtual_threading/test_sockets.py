@@ -1,458 +1,326 @@
-"""Sockets of every kind park, with and without timeouts."""
+"""Socket calls park, and mean what they mean on a platform thread."""
 
-import contextlib
 import errno
-import http.client
-import http.server
 import os
 import socket
-import socketserver
 import threading
 import unittest
-from test.support import os_helper, socket_helper
+from test.support import os_helper
 
-import virtual_threading
-from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
+from test.test_virtual_threading.io_util import Hands
+from test.test_virtual_threading.socket_util import BIG, HOSTS, SocketTestCase
+from test.test_virtual_threading.util import COUNT, TIMEOUT
 from virtual_threading import spawn
 
 
-class SocketTestCase(TestCase):
+class ReceiveTests(SocketTestCase):
 
-    def pairs(self, count=COUNT, *args):
-        found = []
-        for _ in range(count):
-            pair = socket.socketpair(*args)
-            for sock in pair:
-                self.addCleanup(sock.close)
-            found.append(pair)
-        return found
-
-    def listen(self, family=socket.AF_INET, address=("127.0.0.1", 0), backlog=200):
-        server = socket.create_server(address, family=family, backlog=backlog)
-        self.addCleanup(server.close)
-        return server
-
-    def each(self, items, func):
-        """A function without arguments that takes another item at each call."""
-        iterator = iter(items)
-        lock = threading.Lock()
-
-        def call():
-            with lock:
-                item = next(iterator)
-            return func(item)
-
-        return call
-
-
-class WaitingTests(SocketTestCase):
-    """The thread waits; a byte comes, or there is room, or a connection."""
-
-    def check_receive(self, receive, expected=b"x", timeout=None, args=()):
+    def check_receive(self, receive, *args):
+        """receive(sock) parks; args are those of the sockets."""
         pairs = self.pairs(COUNT, *args)
-        for pair in pairs:
-            pair[0].settimeout(timeout)
+        left = Hands(pair[0] for pair in pairs)
 
         def release():
-            for pair in pairs:
-                pair[1].send(b"x")
+            # What others see of the descriptors does not change meanwhile.
+            self.assertFalse(any(self.is_nonblocking(pair[0]) for pair in pairs))
+            for _, right in pairs:
+                right.sendall(b"hello")
 
-        block = self.each([pair[0] for pair in pairs], receive)
-        results = self.check_parks(block, release)
-        self.assertEqual(results, [expected] * COUNT)
+        results = self.check_parks(lambda: receive(left()), release)
+        self.assertEqual(results, [b"hello"] * COUNT)
+        self.assertFalse(any(self.is_nonblocking(pair[0]) for pair in pairs))
 
     def test_recv(self):
-        self.check_receive(lambda sock: sock.recv(10))
+        self.check_receive(lambda sock: sock.recv(100))
 
-    def test_recv_timeout(self):
-        self.check_receive(lambda sock: sock.recv(10), timeout=TIMEOUT)
+    def test_recv_exact(self):
+        self.check_receive(lambda sock: sock.recv(5))
 
     def test_recv_into(self):
         def receive(sock):
-            buffer = bytearray(10)
-            return buffer[:sock.recv_into(buffer)]
-
+            buffer = bytearray(100)
+            return bytes(buffer[:sock.recv_into(buffer)])
         self.check_receive(receive)
 
     def test_recvfrom(self):
-        self.check_receive(lambda sock: sock.recvfrom(10)[0],
-                           args=(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self.check_receive(lambda sock: sock.recvfrom(100)[0])
+
+    def test_recvfrom_datagrams(self):
+        self.check_receive(lambda sock: sock.recvfrom(100)[0],
+                           socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def test_recvfrom_into(self):
+        def receive(sock):
+            buffer = bytearray(100)
+            return bytes(buffer[:sock.recvfrom_into(buffer)[0]])
+        self.check_receive(receive)
 
     def test_recvmsg(self):
-        self.check_receive(lambda sock: sock.recvmsg(10, 100)[0])
+        for space in 0, 100:
+            with self.subTest(space=space):
+                self.check_receive(lambda sock: sock.recvmsg(100, space)[0])
 
     def test_recvmsg_into(self):
         def receive(sock):
-            buffer = bytearray(10)
-            return buffer[:sock.recvmsg_into([buffer])[0]]
-
+            buffer = bytearray(100)
+            return bytes(buffer[:sock.recvmsg_into([buffer])[0]])
         self.check_receive(receive)
 
-    def test_recv_waitall(self):
-        pairs = self.pairs(10)
-
-        def release():
-            for _ in range(3):
-                for pair in pairs:
-                    pair[1].send(b"x")
-
-        # Without blocking, the kernel would not wait for all: a hand-off.
-        block = self.each([pair[0] for pair in pairs],
-                          lambda sock: sock.recv(3, socket.MSG_WAITALL))
-        results = self.check_parks(block, release, count=10, states=('running',))
-        self.assertEqual(set(results), {b"xxx"})
-
     def test_makefile(self):
-        pairs = self.pairs()
-
-        def read(sock):
+        def receive(sock):
             with sock.makefile("rb") as file:
+                return file.read(5)
+        self.check_receive(receive)
+
+    def test_readline(self):
+        # What comes behind the line is not waited for.
+        pairs = self.pairs()
+        left = Hands(pair[0] for pair in pairs)
+
+        def receive():
+            with left().makefile("rb") as file:
                 return file.readline()
 
-        def release():
-            for pair in pairs:
-                pair[1].sendall(b"first line\nmore")
+        results = self.check_parks(
+            receive, lambda: [right.sendall(b"first line\nmore") for _, right in pairs])
+        self.assertEqual(results, [b"first line\n"] * COUNT)
 
-        block = self.each([pair[0] for pair in pairs], read)
-        self.assertEqual(set(self.check_parks(block, release)), {b"first line\n"})
-
-    def check_send(self, send, timeout=None, states=('parked',)):
-        # More than the buffers hold.
-        payload = b"x" * (4 << 20)
-        pairs = self.pairs(10)
-        for pair in pairs:
-            pair[0].settimeout(timeout)
-        received = []
-
-        def drain(sock):
-            size = 0
-            while chunk := sock.recv(1 << 16):
-                size += len(chunk)
-            received.append(size)
-
-        def send_all(sock):
-            send(sock, payload)
-            sock.shutdown(socket.SHUT_WR)
-
-        drains = []
-
-        def release():
-            drains.extend(spawn(drain, pair[1]) for pair in pairs)
-
-        self.check_parks(self.each([pair[0] for pair in pairs], send_all), release,
-                         count=10, states=states)
-        self.join(drains)
-        self.assertEqual(received, [len(payload)] * 10)
-
-    def test_sendall(self):
-        self.check_send(lambda sock, data: sock.sendall(data))
-
-    def test_sendall_timeout(self):
-        self.check_send(lambda sock, data: sock.sendall(data), timeout=TIMEOUT)
-
-    def test_send(self):
-        def send(sock, data):
-            view = memoryview(data)
-            while view:
-                view = view[sock.send(view):]
-
-        self.check_send(send)
-
-    def test_sendmsg(self):
-        def send(sock, data):
-            view = memoryview(data)
-            while view:
-                view = view[sock.sendmsg([view]):]
-
-        self.check_send(send)
-
-    def test_sendfile(self):
-        def send(sock, data):
-            with open(os_helper.TESTFN, "rb") as file:
-                sock.sendfile(file)
-
-        self.addCleanup(os_helper.unlink, os_helper.TESTFN)
-        with open(os_helper.TESTFN, "wb") as file:
-            file.write(b"x" * (4 << 20))
-        # os.sendfile() also reads the file, which may block: a hand-off.
-        self.check_send(send, states=('parked', 'running'))
-
-    def check_accept(self, timeout):
-        server = self.listen()
-        server.settimeout(timeout)
-        clients = []
-
-        def accept():
-            connection, _ = server.accept()
-            with connection:
-                return connection.gettimeout()
-
-        def release():
-            for _ in range(COUNT):
-                clients.append(socket.create_connection(server.getsockname()))
-
-        self.assertEqual(set(self.check_parks(accept, release)), {None})
-        for client in clients:
-            client.close()
-
-    def test_accept(self):
-        self.check_accept(None)
-
-    def test_accept_timeout(self):
-        self.check_accept(TIMEOUT)
-
-    def check_connect(self, family, address, **kwargs):
-        # The backlog is full: those who connect wait until the server accepts.
-        server = self.listen(family, address, backlog=0)
-        address = server.getsockname()
-        first = socket.socket(family)
-        self.addCleanup(first.close)
-        first.connect(address)
-
-        def connect():
-            with socket.socket(family) as sock:
-                sock.connect(address)
-                return sock.getpeername()
-
-        accepting = []
-
-        def accept():
-            for _ in range(kwargs['count'] + 1):
-                server.accept()[0].close()
-
-        results = self.check_parks(connect, lambda: accepting.append(spawn(accept)),
-                                   **kwargs)
-        self.join(accepting)
-        self.assertEqual(set(results), {address})
-
-    def test_connect(self):
-        # Few, as the kernel tries again after 1, 3, 7, ... seconds.
-        self.check_connect(socket.AF_INET, ("127.0.0.1", 0), count=2)
-
-    def test_connect_unix(self):
-        # The kernel has no way to wait for room without blocking: a hand-off.
-        with os_helper.temp_dir() as directory:
-            self.check_connect(socket.AF_UNIX, os.path.join(directory, "socket"),
-                               count=10, states=('running',))
+    def test_with_timeout(self):
+        def receive(sock):
+            sock.settimeout(3600)
+            data = sock.recv(100)
+            sock.settimeout(None)
+            return data
+        pairs = self.pairs()
+        left = Hands(pair[0] for pair in pairs)
+        results = self.check_parks(
+            lambda: receive(left()),
+            lambda: [right.sendall(b"hello") for _, right in pairs])
+        self.assertEqual(results, [b"hello"] * COUNT)
 
     def test_udp(self):
-        for family, host in self.families():
-            with self.subTest(host), contextlib.ExitStack() as stack:
-                socks = []
-                for _ in range(COUNT):
-                    sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
-                    sock.bind((host, 0))
-                    socks.append(sock)
+        for family in self.families():
+            socks = []
+            for _ in range(COUNT):
+                sock = self.open(family, socket.SOCK_DGRAM)
+                sock.bind((HOSTS[family], 0))
+                socks.append(sock)
+            hands = Hands(socks)
+            sender = self.open(family, socket.SOCK_DGRAM)
+            results = self.check_parks(
+                lambda: hands().recvfrom(100),
+                lambda: [sender.sendto(b"hi", sock.getsockname()) for sock in socks])
+            self.assertEqual({data for data, _ in results}, {b"hi"})
+            self.assertEqual({addr[1] for _, addr in results}, {sender.getsockname()[1]})
 
-                def release():
-                    with socket.socket(family, socket.SOCK_DGRAM) as sender:
-                        for sock in socks:
-                            sender.sendto(b"x", sock.getsockname())
+    def test_many_on_one_socket(self):
+        left, right = self.pair()
 
-                results = self.check_parks(
-                    self.each(socks, lambda sock: sock.recvfrom(10)[0]), release)
-                self.assertEqual(results, [b"x"] * COUNT)
+        def release():
+            for data in pieces:
+                right.sendall(data)
 
-    def families(self):
-        yield socket.AF_INET, "127.0.0.1"
-        if socket_helper.IPV6_ENABLED:
-            yield socket.AF_INET6, "::1"
+        # What is sent wakes all that wait; who gets nothing does not block its carrier.
+        for pieces in [b"x"] * COUNT, [b"x" * COUNT]:
+            self.assertEqual(self.check_parks(lambda: left.recv(1), release),
+                             [b"x"] * COUNT)
 
-    def test_tcp(self):
-        for family, host in self.families():
-            with self.subTest(host):
-                server = self.listen(family, (host, 0))
+    def test_short_then_more(self):
+        # A short recv makes the next one wait first; what has come by then is not missed.
+        left, right = self.connected()
 
-                def echo(connection):
-                    with connection:
-                        while data := connection.recv(100):
-                            connection.sendall(data)
+        def receive():
+            got = []
+            for _ in range(50):
+                right.sendall(b"abc")
+                got.append(left.recv(100))
+            right.close()
+            got.append(left.recv(100))
+            got.append(left.recv(100))
+            return got
 
-                def serve():
-                    children = [spawn(echo, server.accept()[0]) for _ in range(COUNT)]
-                    for child in children:
-                        child.join()
+        self.assertEqual(self.call(receive), [b"abc"] * 50 + [b"", b""])
 
-                def talk():
-                    with socket.create_connection(server.getsockname()[:2]) as sock:
-                        for number in range(20):
-                            message = b"%d\n" % number
-                            sock.sendall(message)
-                            self.assertEqual(sock.recv(100), message)
-
-                self.call_all([serve] + [talk] * COUNT)
-
-
-class TimeoutTests(SocketTestCase):
-
-    def test_expired(self):
-        server = self.listen()
-        server.settimeout(0.01)
-        self.call_all([lambda: self.assertRaises(TimeoutError, server.accept)] * COUNT)
-
-        def receive(pair):
-            pair[0].settimeout(0.01)
-            for _ in range(3):
-                self.assertRaises(TimeoutError, pair[0].recv, 10)
-            pair[1].send(b"x")
-            return pair[0].recv(10)
-
+    def test_end_of_stream_and_shutdown(self):
         pairs = self.pairs()
-        results = self.call_all([lambda p=p: receive(p) for p in pairs])
-        self.assertEqual(results, [b"x"] * COUNT)
+        left = Hands(pair[0] for pair in pairs)
 
-    def test_send_expired(self):
-        def send(pair):
-            pair[0].settimeout(0.01)
-            with self.assertRaises(TimeoutError):
-                pair[0].sendall(b"x" * (16 << 20))
+        def release():
+            for number, (left, right) in enumerate(pairs):
+                if number % 3 == 0:
+                    right.close()
+                elif number % 3 == 1:
+                    right.shutdown(socket.SHUT_WR)
+                else:
+                    left.shutdown(socket.SHUT_RD)
 
-        self.call_all([lambda p=p: send(p) for p in self.pairs(10)])
+        self.assertEqual(self.check_parks(lambda: left().recv(10), release),
+                         [b""] * COUNT)
 
-    def test_non_blocking(self):
-        def receive(pair):
-            pair[0].setblocking(False)
-            self.assertRaises(BlockingIOError, pair[0].recv, 10)
-            pair[0].setblocking(True)
+    def test_peek(self):
+        left, right = self.pair()
+        with self.assertRaises(BlockingIOError):
+            self.call(left.recv, 10, socket.MSG_DONTWAIT)
 
-        self.call_all([lambda p=p: receive(p) for p in self.pairs()])
+        def peek():
+            return left.recv(10, socket.MSG_PEEK), left.recv(10, socket.MSG_PEEK)
 
-    def test_mode_of_the_descriptor_is_kept(self):
-        # Others may share the open file: a blocking socket stays blocking.
-        first, second = self.pairs(1)[0]
-        thread = spawn(first.recv, 10)
-        self.wait_until(lambda: thread.state == "parked", "parked")
-        self.assertTrue(os.get_blocking(first.fileno()))
-        second.send(b"x")
-        self.join([thread])
-        self.assertTrue(os.get_blocking(first.fileno()))
+        seen = self.check_parks(peek, lambda: right.sendall(b"abc"))
+        self.assertEqual(seen, [(b"abc", b"abc")] * COUNT)
+        got = self.call(lambda: (*peek(), left.recv(1), left.recv(10)))
+        self.assertEqual(got, (b"abc", b"abc", b"a", b"bc"))
 
-
-class ErrorTests(SocketTestCase):
-
-    def test_closed_by_another_thread(self):
-        # Who waits is told.
+    def test_waitall(self):
         pairs = self.pairs(10)
+        left = Hands(pair[0] for pair in pairs)
+
+        def receive():
+            sock = left()
+            return sock.recv(1), sock.recv(5, socket.MSG_WAITALL)
+
+        for _, right in pairs:
+            right.sendall(b"abc")
+        # Without blocking, the kernel would not wait for all: a hand-off.
+        with self.blocked(receive, count=len(pairs), states=('running',)) as results:
+            for data in b"d", b"e", b"f":
+                self.wait_until(lambda: not any(self.unread(pair[0]) for pair in pairs),
+                                "nothing unread")
+                for _, right in pairs:
+                    right.sendall(data)
+        self.assertEqual(results, [(b"a", b"bcdef")] * len(pairs))
+
+    def test_nothing_asked(self):
+        left, _ = self.pair()
+        self.assertEqual(self.call(left.recv, 0), b"")
+
+    def test_bad_arguments(self):
+        left, _ = self.pair()
+        self.assertRaises(ValueError, self.call, left.recv, -1)
+        self.assertRaises(TypeError, self.call, left.recv, None)
+        unconnected = self.open()
+        with self.assertRaises(OSError) as caught:
+            self.call(unconnected.recv, 1)
+        self.assertEqual(caught.exception.errno, errno.ENOTCONN)
+
+
+class SendTests(SocketTestCase):
+
+    def check_send(self, send, timeout=None, **kwargs):
+        """send(sock) of BIG bytes parks, and says that all have gone."""
+        pairs = self.pairs(10)
+        left = Hands(pair[0] for pair in pairs)
+        received = []
+
+        def send_all():
+            sock = left()
+            sock.settimeout(timeout)
+            result = send(sock)
+            sock.shutdown(socket.SHUT_WR)
+            return result
+
+        def drain(sock):
+            total = 0
+            while data := sock.recv(1 << 16):
+                total += len(data)
+            received.append(total)
+
+        def release():
+            # Threads of both kinds receive.
+            threads = [threading.Thread(target=drain, args=[right])
+                       for _, right in pairs[::2]]
+            for thread in threads:
+                thread.start()
+            threads += [spawn(drain, right) for _, right in pairs[1::2]]
+            self.join(threads)
+
+        results = self.check_parks(send_all, release, count=len(pairs), **kwargs)
+        self.assertEqual(received, [BIG] * len(pairs))
+        return results
+
+    def test_sendall(self):
+        data = b"x" * BIG
+        self.assertEqual(self.check_send(lambda sock: sock.sendall(data)), [None] * 10)
+
+    def test_sendall_with_timeout(self):
+        data = b"x" * BIG
+        self.assertEqual(self.check_send(lambda sock: sock.sendall(data), timeout=TIMEOUT),
+                         [None] * 10)
+
+    def test_send(self):
+        # As in the kernel: a blocking stream socket sends all.
+        data = b"x" * BIG
+        self.assertEqual(self.check_send(lambda sock: sock.send(data)), [BIG] * 10)
+
+    def test_sendmsg(self):
+        parts = [b"x", b"x" * (BIG // 2), b"", b"x" * (BIG // 2 - 1)]
+        self.assertEqual(self.check_send(lambda sock: sock.sendmsg(parts)), [BIG] * 10)
+
+    def test_sendfile(self):
+        def send(sock):
+            with open(path, "rb") as file:
+                return sock.sendfile(file)
+
+        with os_helper.temp_dir() as directory:
+            path = os.path.join(directory, "file")
+            with open(path, "wb") as file:
+                file.write(b"x" * BIG)
+            # os.sendfile() also reads the file, which may block: a hand-off.
+            self.assertEqual(self.check_send(send, states=('parked', 'running')),
+                             [BIG] * 10)
+
+    def test_content(self):
+        data = os.urandom(BIG)
+        left, right = self.pair()
+
+        def receive():
+            got = bytearray()
+            while len(got) < BIG:
+                got += right.recv(1 << 16)
+            return got
+
+        sent, got = self.call_all([
+            lambda: left.sendmsg([data[:1000], data[1000:BIG // 3], data[BIG // 3:]]),
+            receive])
+        self.assertEqual(sent, BIG)
+        self.assertEqual(got, data)
+
+    def test_partly_then_closed(self):
+        left, right = self.pair()
+
+        def send():
+            return left.send(b"x" * BIG)
+
+        def drop():
+            right.recv(1000)
+            right.close()
+
+        sent, _ = self.call_all([send, drop])
+        self.assertGreater(sent, 0)
+        self.assertLess(sent, BIG)
+        self.assertRaises(OSError, self.call, left.send, b"x")
+
+    def test_both_ways_at_once(self):
+        left, right = self.pair()
 
         def receive(sock):
-            try:
-                sock.recv(10)
-            except OSError as exc:
-                return exc.errno
+            total = 0
+            while total < BIG:
+                total += len(sock.recv(1 << 16))
+            return total
 
-        def release():
-            for pair in pairs:
-                pair[0].close()
+        data = b"x" * BIG
+        results = self.call_all([lambda: left.sendall(data), lambda: receive(left),
+                                 lambda: right.sendall(data), lambda: receive(right)])
+        self.assertEqual(results, [None, BIG] * 2)
 
-        results = self.check_parks(self.each([p[0] for p in pairs], receive), release,
-                                   count=10)
-        self.assertEqual(set(results), {errno.EBADF})
-
-    def test_shut_down_by_another_thread(self):
-        pairs = self.pairs(10)
-
-        def release():
-            for pair in pairs:
-                pair[0].shutdown(socket.SHUT_RD)
-
-        results = self.check_parks(
-            self.each([p[0] for p in pairs], lambda sock: sock.recv(10)), release,
-            count=10)
-        self.assertEqual(set(results), {b""})
-
-    def test_closed_by_the_peer(self):
-        pairs = self.pairs()
-
-        def release():
-            for pair in pairs:
-                pair[1].close()
-
-        results = self.check_parks(
-            self.each([p[0] for p in pairs], lambda sock: sock.recv(10)), release)
-        self.assertEqual(set(results), {b""})
-
-    def test_connection_refused(self):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            address = server.getsockname()
-
-        def connect():
-            with self.assertRaises(ConnectionRefusedError):
-                socket.create_connection(address)
-
-        self.call_all([connect] * COUNT)
-
-    def test_descriptor_is_reused(self):
-        # What was registered for a closed descriptor is not there for its successor.
-        def run():
-            for _ in range(20):
-                first, second = socket.socketpair()
-                with first, second:
-                    thread = spawn(second.sendall, b"x")
-                    self.assertEqual(first.recv(1), b"x")
-                    thread.join()
-
-        self.call_all([run] * 20)
-
-    def test_many_waiters_on_one_socket(self):
-        first, second = self.pairs(1)[0]
-        results = self.check_parks(lambda: first.recv(1),
-                                   lambda: second.sendall(b"x" * COUNT))
-        self.assertEqual(results, [b"x"] * COUNT)
-
-    def test_reader_and_writer_of_one_socket(self):
-        first, second = self.pairs(1)[0]
-        payload = b"x" * (4 << 20)
-
-        def read(sock):
-            size = 0
-            while size < len(payload):
-                size += len(sock.recv(1 << 16))
-            return size
-
-        results = self.call_all([lambda: first.sendall(payload), lambda: read(first),
-                                 lambda: second.sendall(payload), lambda: read(second)])
-        self.assertEqual(results[1::2], [len(payload)] * 2)
-
-
-class ServerTests(SocketTestCase):
-
-    def test_http(self):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                body = self.path.encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args):
-                pass
-
-        class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-            request_queue_size = 200
-
-            def process_request(self, request, client_address):
-                virtual_threading.Thread(target=self.process_request_thread,
-                                         args=(request, client_address)).start()
-
-        server = Server(("127.0.0.1", 0), Handler)
-        serving = spawn(server.serve_forever)
-
-        def get(number):
-            connection = http.client.HTTPConnection(*server.server_address)
-            connection.request("GET", f"/{number}")
-            with connection.getresponse() as response:
-                body = response.read()
-            connection.close()
-            return body
-
-        try:
-            results = self.call_all([lambda n=n: get(n) for n in range(100)])
-        finally:
-            server.shutdown()
-            self.join([serving])
-            server.server_close()
-        self.assertEqual(results, [b"/%d" % n for n in range(100)])
+    def test_unix_datagrams(self):
+        # The receiver's queue is short; what waits for it blocks its OS thread.
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with left, right:
+            results = self.call_all([
+                lambda: sum(left.send(b"x" * 100) for _ in range(1000)),
+                lambda: sum(len(right.recv(200)) for _ in range(1000))])
+        self.assertEqual(results, [100_000] * 2)
 
 
 if __name__ == "__main__":

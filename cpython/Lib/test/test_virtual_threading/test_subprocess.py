@@ -1,270 +1,216 @@
-"""Child processes: subprocess and the os.wait family park."""
+"""Waiting for child processes parks."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import unittest
 
-from test.support.script_helper import assert_python_ok
-from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
-from virtual_threading import spawn
+from test.test_virtual_threading.io_util import Hands
+from test.test_virtual_threading.util import TIMEOUT, TestCase
 
-# Fewer, as each of them is a process.
-PROCESSES = 10
+COUNT = 10              # children are dear
 
 
-class SubprocessTests(TestCase):
+class ChildTestCase(TestCase):
 
-    def start(self, count=PROCESSES):
-        """Processes that run until their standard input is closed."""
-        processes = [subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
-                     for _ in range(count)]
-        for process in processes:
-            self.addCleanup(self.clean_up, process)
-        return processes
+    def child(self):
+        """A process that ends with status 7 when its standard input is closed."""
+        process = subprocess.Popen(["/bin/sh", "-c", "read line; exit 7"],
+                                   stdin=subprocess.PIPE)
+        self.addCleanup(self.end, process)
+        return process
 
-    def clean_up(self, process):
+    @staticmethod
+    def end(process):
         process.stdin.close()
-        if process.returncode is None:
-            process.kill()
-            process.wait()
+        process.wait()
 
     def check_wait(self, wait):
-        processes = self.start()
-        waiting = list(processes)
+        """wait(process) parks until the child ends; its results."""
+        children = [self.child() for _ in range(COUNT)]
+        hands = Hands(children)
 
         def release():
-            for process in processes:
+            for process in children:
                 process.stdin.close()
 
-        return self.check_parks(lambda: wait(waiting.pop()), release, count=PROCESSES)
+        results = self.check_parks(lambda: wait(hands()), release, count=COUNT)
+        return results, children
 
-    def test_wait(self):
-        self.assertEqual(self.check_wait(lambda process: process.wait()),
-                         [0] * PROCESSES)
 
-    def test_wait_timeout(self):
-        self.assertEqual(self.check_wait(lambda process: process.wait(TIMEOUT)),
-                         [0] * PROCESSES)
+class WaitTests(ChildTestCase):
 
-    def test_terminate(self):
-        # A child has no signals blocked, whatever OS thread has made it.
-        def popen():
-            process = self.start(1)[0]
-            process.terminate()
-            return process.wait()
+    def test_popen_wait(self):
+        results, _ = self.check_wait(lambda process: process.wait())
+        self.assertEqual(results, [7] * COUNT)
 
-        def end(pid):
-            os.kill(pid, signal.SIGTERM)
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    def test_popen_wait_with_timeout(self):
+        results, _ = self.check_wait(lambda process: process.wait(TIMEOUT))
+        self.assertEqual(results, [7] * COUNT)
 
-        def posix_spawn():
-            return end(os.posix_spawn("/bin/sleep", ["sleep", "1000"], os.environ))
+    def test_waitpid(self):
+        results, children = self.check_wait(lambda process: os.waitpid(process.pid, 0))
+        self.assertEqual({pid for pid, _ in results}, {child.pid for child in children})
+        self.assertEqual({os.waitstatus_to_exitcode(status) for _, status in results}, {7})
 
-        def fork():
-            pid = os.fork()
-            if pid == 0:
-                while True:
-                    signal.pause()
-            return end(pid)
+    def test_wait4(self):
+        results, _ = self.check_wait(lambda process: os.wait4(process.pid, 0))
+        self.assertEqual({os.waitstatus_to_exitcode(result[1]) for result in results}, {7})
+        self.assertGreater(min(usage.ru_maxrss for _, _, usage in results), 0)
 
-        for run in popen, posix_spawn, fork:
-            with self.subTest(run=run.__name__):
-                self.assertEqual(self.call_all([run] * PROCESSES),
-                                 [-signal.SIGTERM] * PROCESSES)
+    def test_waitid(self):
+        results, children = self.check_wait(
+            lambda process: os.waitid(os.P_PID, process.pid, os.WEXITED))
+        self.assertEqual({result.si_pid for result in results},
+                         {child.pid for child in children})
+        self.assertEqual({result.si_status for result in results}, {7})
 
-    def test_raise_signal(self):
-        seen = self.make_event()
-        old = signal.signal(signal.SIGUSR1, lambda *args: seen.set())
-        self.addCleanup(signal.signal, signal.SIGUSR1, old)
-        self.call(signal.raise_signal, signal.SIGUSR1)
-        self.wait_for(seen, "the signal's handler")
+    def test_waitid_leaves_it(self):
+        results, children = self.check_wait(
+            lambda process: os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT))
+        self.assertEqual({result.si_status for result in results}, {7})
+        self.assertEqual({os.waitpid(child.pid, 0)[1] >> 8 for child in children}, {7})
 
-    def test_wait_timeout_expires(self):
-        process = self.start(1)[0]
+    @unittest.skipUnless(hasattr(os, "pidfd_open") and hasattr(os, "P_PIDFD"),
+                         "needs pidfds")
+    def test_waitid_pidfd(self):
+        def wait(process):
+            fd = os.pidfd_open(process.pid)
+            try:
+                return os.waitid(os.P_PIDFD, fd, os.WEXITED)
+            finally:
+                os.close(fd)
+        results, _ = self.check_wait(wait)
+        self.assertEqual({result.si_status for result in results}, {7})
 
-        def block():
+    def test_with_timeout(self):
+        process = self.child()
+        self.assertRaises(subprocess.TimeoutExpired, self.call, process.wait, 0.05)
+
+        def wait():
             with self.assertRaises(subprocess.TimeoutExpired):
                 process.wait(0.01)
 
-        self.call_all([block] * 5)
+        self.call_all([wait] * 5)
+        process.stdin.close()
+        self.assertEqual(self.call(process.wait, 3600), 7)
 
-    def test_waitpid(self):
-        def wait(process):
-            pid, status = os.waitpid(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return pid == process.pid and process.returncode
+    def test_not_a_child(self):
+        for pid in (os.getpid(), 1):
+            with self.subTest(pid=pid):
+                self.assertRaises(ChildProcessError, self.call, os.waitpid, pid, 0)
+                self.assertRaises(ChildProcessError, self.call, os.wait4, pid, 0)
+                self.assertRaises(ChildProcessError, self.call, os.waitid, os.P_PID, pid,
+                                  os.WEXITED)
 
-        self.assertEqual(self.check_wait(wait), [0] * PROCESSES)
+    def test_no_hang(self):
+        process = self.child()
+        self.assertEqual(self.call(os.waitpid, process.pid, os.WNOHANG), (0, 0))
+        self.assertIsNone(self.call(os.waitid, os.P_PID, process.pid,
+                                    os.WEXITED | os.WNOHANG))
 
-    def test_wait4(self):
-        def wait(process):
-            pid, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return usage.ru_maxrss > 0 and process.returncode
+    def test_ended_before(self):
+        process = self.child()
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        pid, status = self.call(os.waitpid, process.pid, 0)
+        self.assertEqual((pid, os.waitstatus_to_exitcode(status)), (process.pid, 7))
 
-        self.assertEqual(self.check_wait(wait), [0] * PROCESSES)
+    def test_killed(self):
+        process = self.child()
 
-    def test_waitid(self):
-        def wait(process):
-            found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            return found.si_pid == process.pid and found.si_status
+        def wait():
+            return os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
 
-        self.assertEqual(self.check_wait(wait), [0] * PROCESSES)
+        self.assertEqual(self.check_parks(wait, process.kill, count=1), [-signal.SIGKILL])
 
-    def test_run_many(self):
+    def test_popen_killed(self):
+        process = self.child()
+        self.assertEqual(self.check_parks(process.wait, process.kill, count=1),
+                         [-signal.SIGKILL])
+
+    def test_two_wait_for_one(self):
+        process = self.child()
+
+        def wait():
+            try:
+                return os.waitpid(process.pid, 0)[1] >> 8
+            except ChildProcessError as exc:
+                return -exc.errno
+
+        self.assertEqual(sorted(self.check_parks(wait, process.stdin.close, count=5)),
+                         [-errno.ECHILD] * 4 + [7])
+
+    def test_stopped(self):
+        # Not the end of a child: waits as a platform thread does.
+        process = self.child()
+        os.kill(process.pid, signal.SIGSTOP)
+        pid, status = self.call(os.waitpid, process.pid, os.WUNTRACED)
+        self.assertEqual(pid, process.pid)
+        self.assertTrue(os.WIFSTOPPED(status))
+        os.kill(process.pid, signal.SIGCONT)
+
+
+class SubprocessTests(ChildTestCase):
+
+    # Programs have paths: os.get_exec_path(), which looks for the others, sets the
+    # process's warning filters for a moment, and threads that do so at once may leave
+    # them changed, on platform threads too.
+
+    def test_run(self):
         def run(number):
-            return subprocess.run(["/bin/sh", "-c", f"exit {number}"]).returncode
+            done = subprocess.run(["/bin/sh", "-c", f"echo {number}; exit {number}"],
+                                  stdout=subprocess.PIPE, text=True)
+            return done.stdout, done.returncode
 
-        results = self.call_all([lambda n=n: run(n) for n in range(COUNT)])
-        self.assertEqual(results, list(range(COUNT)))
+        self.assertEqual(self.call_all([lambda n=n: run(n) for n in range(40)]),
+                         [(f"{n}\n", n) for n in range(40)])
 
     def test_communicate(self):
-        def run(number):
-            data = b"%d" % number * 20_000
-            return subprocess.run(["/bin/cat"], input=data,
-                                  stdout=subprocess.PIPE).stdout == data
+        def talk(data):
+            with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE) as process:
+                return process.communicate(data)[0]
 
-        results = self.call_all([lambda n=n: run(n) for n in range(10)])
-        self.assertEqual(results, [True] * 10)
+        sent = [b"%d" % number * 300_000 for number in range(10)]
+        self.assertEqual(self.call_all([lambda data=data: talk(data) for data in sent]), sent)
+
+    def test_communicate_parks(self):
+        def talk():
+            read = os.dup(ends[0])
+            with subprocess.Popen(["/bin/cat"], stdin=read, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE) as process:
+                os.close(read)
+                return process.communicate()
+
+        ends = os.pipe()
+        self.addCleanup(os.close, ends[0])
+        results = self.check_parks(talk, lambda: os.close(ends[1]), count=5)
+        self.assertEqual(results, [(b"", b"")] * 5)
+
+    def test_timeout(self):
+        def run():
+            with self.assertRaises(subprocess.TimeoutExpired):
+                subprocess.run(["/bin/sleep", "3600"], timeout=0.05)
+            return True
+        self.assertTrue(self.call(run))
 
     def test_communicate_timeout(self):
         def run():
             with self.assertRaises(subprocess.TimeoutExpired):
-                subprocess.run(["/bin/sleep", "1000"], timeout=0.1,
-                               stdout=subprocess.PIPE)
+                subprocess.run(["/bin/sleep", "3600"], timeout=0.1, stdout=subprocess.PIPE)
 
         self.call_all([run] * 5)
 
-    def test_killed(self):
-        process = self.start(1)[0]
-        thread = spawn(process.wait)
-        self.wait_until(lambda: thread.state == "parked", "parked")
-        process.send_signal(signal.SIGKILL)
-        self.join([thread])
-        self.assertEqual(process.returncode, -signal.SIGKILL)
+    def test_error(self):
+        self.assertRaises(FileNotFoundError, self.call, subprocess.run, ["/nonexistent"])
 
-    def test_errors(self):
-        with self.assertRaises(ChildProcessError):
-            self.call(os.waitpid, os.getpid(), 0)
-        with self.assertRaises(FileNotFoundError):
-            self.call(subprocess.run, ["/nonexistent"])
-
-    def test_no_hang(self):
-        process = self.start(1)[0]
-        self.assertEqual(self.call(os.waitpid, process.pid, os.WNOHANG), (0, 0))
-
-    def test_python_child(self):
+    def test_python(self):
         def run():
-            return subprocess.check_output([sys.executable, "-c", "print(6 * 7)"])
-
+            return subprocess.check_output([sys.executable, "-S", "-c", "print(6 * 7)"])
         self.assertEqual(self.call_all([run] * 3), [b"42\n"] * 3)
-
-
-class SignalMaskTests(unittest.TestCase):
-    """What a virtual thread starts has the mask of the thread that started the first one."""
-
-    PRELUDE = """if True:
-            import os, re, signal, threading, time, virtual_threading
-            USR1, USR2 = signal.SIGUSR1, signal.SIGUSR2
-            SHOW = "/bin/cat", ["cat", "/proc/self/status"]
-
-            def mask():
-                return signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-            signal.pthread_sigmask(signal.SIG_SETMASK, {USR1})
-    """
-
-    def run_in_thread(self, code):
-        """What the code shows in a virtual thread: masks, and other lines that it prints."""
-        body = "\n".join("    " + line for line in code.splitlines())
-        script = (f"{self.PRELUDE}\n            def run():\n{body}\n"
-                  "            virtual_threading.spawn(run).join()\n")
-        # Threads and fork(): a warning, from code in __main__.
-        rc, out, err = assert_python_ok("-W", "ignore::DeprecationWarning", "-c", script)
-        self.assertEqual(err, b"")
-        return [line.removeprefix("SigBlk:\t") for line in out.decode().splitlines()
-                if line.startswith("SigBlk:") or ":" not in line]
-
-    @staticmethod
-    def blocked(*signals):
-        return f"{sum(1 << (number - 1) for number in signals):016x}"
-
-    def test_system(self):
-        # Shells may set a mask of their own, so the OS thread's is looked at, which the
-        # shell inherits.  system(3) itself adds SIGCHLD meanwhile.
-        self.assertEqual(self.run_in_thread("""
-            def look():
-                for _ in range(10_000):
-                    with open(f"/proc/self/task/{tid}/status") as file:
-                        found = re.search("SigBlk:(.*)", file.read())[1]
-                    if int(found, 16) | 1 << signal.SIGCHLD - 1 == expected:
-                        print("seen")
-                        break
-                    time.sleep(0.001)
-                os.close(write)
-
-            expected = 1 << USR1 - 1 | 1 << signal.SIGCHLD - 1
-            read, write = os.pipe()
-            with virtual_threading.pin():
-                tid = threading.get_native_id()
-                before = mask()
-                thread = threading.Thread(target=look)
-                thread.start()
-                os.system(f"cat /proc/{os.getpid()}/fd/{read}")
-                thread.join()
-                print(len(before) > 10 and mask() == before)
-            """), ["seen", "True"])
-
-    def test_exec(self):
-        for call in ('os.execv(*SHOW)', 'os.execve(*SHOW, os.environ)',
-                     'os.execve(os.open(SHOW[0], 0), SHOW[1], os.environ)'):
-            with self.subTest(call):
-                self.assertEqual(self.run_in_thread(f"""
-            {call}
-            """), [self.blocked(signal.SIGUSR1)])
-
-    def test_exec_fails(self):
-        self.assertEqual(self.run_in_thread("""
-            with virtual_threading.pin():
-                before = mask()
-                for call in ((os.execv, "/nonexistent", ["x"]),
-                             (os.execve, "/nonexistent", ["x"], os.environ)):
-                    try:
-                        call[0](*call[1:])
-                    except FileNotFoundError:
-                        print(mask() == before)
-            """), ["True", "True"])
-
-    def test_platform_thread(self):
-        self.assertEqual(self.run_in_thread("""
-            thread = threading.Thread(target=lambda: print(mask() == {USR1}))
-            thread.start()
-            thread.join()
-            """), ["True"])
-
-    def test_forked_child(self):
-        # It has the mask from the beginning, and what it does to it stays.
-        self.assertEqual(self.run_in_thread("""
-            pid = os.fork()
-            if pid == 0:
-                assert mask() == {USR1}
-                signal.pthread_sigmask(signal.SIG_BLOCK, {USR2})
-                os.waitpid(os.posix_spawn(*SHOW, os.environ), 0)
-                os.execv(*SHOW)
-            os.waitpid(pid, 0)
-            """), [self.blocked(signal.SIGUSR1, signal.SIGUSR2)] * 2)
-
-    def test_subinterpreter(self):
-        self.assertEqual(self.run_in_thread("""
-            import _interpreters
-            interp = _interpreters.create("legacy")
-            code = f"import os; os.waitpid(os.posix_spawn(*{SHOW}, os.environ), 0)"
-            error = _interpreters.exec(interp, code)
-            assert error is None, error
-            _interpreters.destroy(interp)
-            """), [self.blocked(signal.SIGUSR1)])
 
 
 if __name__ == "__main__":

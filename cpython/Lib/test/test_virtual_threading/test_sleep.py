@@ -31,6 +31,18 @@ class SleepTests(TestCase):
         done = self.call_all([lambda: time.sleep(0.01) for _ in range(count)])
         self.assertEqual(done, [None] * count)
 
+    def test_over_before_it_begins(self):
+        # As short as it takes to begin the wait, so that some end before.
+        def sleep():
+            for i in range(5000):
+                time.sleep(i % 3000 * 1e-9)
+
+        def pinned():
+            with virtual_threading.pin():
+                sleep()
+
+        self.assertEqual(self.call_all([sleep, pinned, sleep, pinned]), [None] * 4)
+
     def test_bad_arguments(self):
         for bad in (-1, -0.1, float("nan"), "1", None, 1e30, float("inf")):
             with self.subTest(bad=bad):
