@@ -30,7 +30,7 @@ choose() {
     slow=
     missing=
     exclude=
-    parallel=$jobs
+    parallel=$((jobs * 2))      # most tests wait most of the time
     case $1 in
         release )  args=(-DCMAKE_BUILD_TYPE=Release) ;;
         hard )     args=(-DCMAKE_BUILD_TYPE=Debug -DCONT_HARD=ON) ;;
