@@ -25,7 +25,7 @@ from common import BUILD, ROOT, Stop, main, say, show
 
 # Minutes, on two processors with nothing cached.  The suite of CPython takes 11 to 15, the
 # virtual threads' tests 15.
-TIMEOUTS = {"lint": 5, "lib": 25, "cpython": 35, "abi": 20, "vthreads": 35}
+TIMEOUTS = {"lint": 5, "lib": 25, "cpython": 35, "all-virtual": 20, "abi": 20, "vthreads": 35}
 DEFAULT_TIMEOUT = 10
 ORPHANS_S = 10                          # from a check's end to the end of its output
 PRESETS = ["release", "hard"]           # what the checks need; others are built by them
