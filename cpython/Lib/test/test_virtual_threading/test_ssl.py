@@ -11,7 +11,7 @@ from test.support import import_helper
 
 from test.test_virtual_threading.io_util import Hands
 from test.test_virtual_threading.util import TestCase
-from virtual_threading import spawn, stats
+from virtual_threading import spawn, stats, yield_now
 
 ssl = import_helper.import_module("ssl")
 test_ssl = import_helper.import_module("test.test_ssl")
@@ -224,6 +224,26 @@ class BlockingTests(TLSTestCase):
             [lambda s=server: serve(s) for _, server in pairs]
             + [lambda c=client, n=n: ask(c, n) for n, (client, _) in enumerate(pairs)])
         self.assertEqual(results[COUNT:], list(range(COUNT)))
+
+    def test_end_of_others(self):
+        # OpenSSL keeps errors in the OS thread; the end of one is none of another's.
+        pairs = self.pairs(30)
+        ending, lasting = pairs[:20], pairs[20:]
+
+        def read(server):
+            return [server.recv(1) for _ in range(50)]
+
+        def write(client):
+            for _ in range(50):
+                client.send(b"x")
+                yield_now()
+
+        found = self.call_all(
+            [lambda s=server: read(s) for _, server in lasting]
+            + [lambda s=server: s.recv(1) for _, server in ending]
+            + [lambda c=client: write(c) for client, _ in lasting]
+            + [lambda c=client: c.shutdown(socket.SHUT_WR) for client, _ in ending])
+        self.assertEqual(found[:30], [[b"x"] * 50] * 10 + [b""] * 20)
 
     def test_unwrap(self):
         client, server = self.pair()
