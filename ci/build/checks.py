@@ -23,8 +23,8 @@ import hang
 import interpreter
 from common import BUILD, ROOT, Stop, main, say, show
 
-# Minutes, on two processors with nothing cached.  The suite of CPython takes 11 to 15, the
-# virtual threads' tests 15.
+# Minutes, on two processors with nothing cached.  The suite of CPython takes 11 to 15, its part
+# with every thread virtual 7, the virtual threads' own tests 11 to 15.
 TIMEOUTS = {"lint": 5, "lib": 25, "cpython": 35, "all-virtual": 20, "abi": 20, "vthreads": 35}
 DEFAULT_TIMEOUT = 10
 ORPHANS_S = 10                          # from a check's end to the end of its output

@@ -29,8 +29,8 @@ build_packages=(
     libgdbm-compat-dev uuid-dev tk-dev libjemalloc-dev
 )
 # gdb: stacks of a test that hangs.  python3-venv: numpy's.  universal-ctags: where C
-# functions begin and end.  The others: the library's tests.  Where they cannot be installed,
-# the tests say what they skip.
+# functions begin and end; check-blocking fails without it.  The others: the library's tests.
+# Where these cannot be installed, the tests say what they skip.
 test_packages=(gdb valgrind clang python3-venv universal-ctags)
 if [ "$machine" = x86_64 ]; then
     test_packages+=(qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)

@@ -5,8 +5,6 @@ import threading
 from test.test_virtual_threading.util import TIMEOUT, TestCase
 from virtual_threading import Interrupted, spawn
 
-LONG = 1000     # seconds; longer than any test may take
-
 
 class Stop(Exception):
     pass

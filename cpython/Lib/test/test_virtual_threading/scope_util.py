@@ -3,11 +3,8 @@
 import functools
 import time
 
-from test.test_virtual_threading.util import TestCase
+from test.test_virtual_threading.util import LONG, TestCase
 from virtual_threading import spawn
-
-LONG = 1000     # seconds; longer than any test may take
-SHORT = 0.01
 
 
 class MyError(Exception):
@@ -16,14 +13,6 @@ class MyError(Exception):
 
 class MyBaseError(BaseException):
     pass
-
-
-def virtual(method):
-    """Runs a test in a virtual thread."""
-    @functools.wraps(method)
-    def run(self):
-        self.call(method, self)
-    return run
 
 
 def both(method):

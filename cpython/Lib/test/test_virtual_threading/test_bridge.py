@@ -6,17 +6,13 @@ import contextvars
 import threading
 import time
 import unittest
-import virtual_threading
 
 from test import support
 from test.support import script_helper
-from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
+from test.test_virtual_threading.util import COUNT, LONG, SHORT, TestCase
 from virtual_threading import (Interrupted, TaskScope, as_awaitable, run_coroutine, spawn,
                                timeout)
 from virtual_threading.bridge import _shared_loop
-
-LONG = 1000     # seconds; longer than any test may take
-SHORT = 0.01
 
 
 def tearDownModule():

@@ -15,8 +15,8 @@ import weakref
 
 from test import support
 from test.support import import_helper, os_helper, script_helper
-from test.test_virtual_threading.interrupt_util import InterruptCase, LONG, Stop
-from test.test_virtual_threading.util import TIMEOUT
+from test.test_virtual_threading.interrupt_util import InterruptCase, Stop
+from test.test_virtual_threading.util import LONG, TIMEOUT
 from virtual_threading import Interrupted, Thread, pin, spawn
 
 

@@ -17,8 +17,8 @@ import unittest
 import virtual_threading
 
 from test import support
-from test.test_virtual_threading.interrupt_util import InterruptCase, LONG
-from test.test_virtual_threading.util import COUNT, TIMEOUT
+from test.test_virtual_threading.interrupt_util import InterruptCase
+from test.test_virtual_threading.util import COUNT, LONG, TIMEOUT
 from virtual_threading import Interrupted, Thread, pin, spawn
 
 
@@ -253,7 +253,8 @@ class BlockingCallTests(InterruptCase):
 
     @support.requires_subprocess()
     def test_subprocess(self):
-        with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE,
+        with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"],
+                              stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE) as process:
             self.check(process.wait)
             self.check(lambda: os.waitid(os.P_PID, process.pid,

@@ -370,15 +370,6 @@ class WriteTests(PipeTestCase):
 
 class CloseTests(PipeTestCase):
 
-    def check_close(self, block, close, count=COUNT):
-        def blocked():
-            try:
-                return block()
-            except OSError as exc:
-                return exc.errno
-        self.assertEqual(self.check_parks(blocked, close, count=count),
-                         [errno.EBADF] * count)
-
     def test_close_read(self):
         read, _ = self.pipe()
         self.check_close(lambda: os.read(read, 1), lambda: os.close(read))

@@ -13,8 +13,8 @@ import weakref
 
 from concurrent.futures import CancelledError
 from test.test_virtual_threading.scope_util import (
-    MyBaseError, MyError, ScopeTestCase, both, crash, sleep, virtual)
-from test.test_virtual_threading.util import COUNT, TIMEOUT
+    MyBaseError, MyError, ScopeTestCase, both, crash, sleep)
+from test.test_virtual_threading.util import COUNT, TIMEOUT, virtual
 from virtual_threading import ScopeCancelled, TaskScope
 
 

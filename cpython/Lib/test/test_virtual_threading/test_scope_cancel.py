@@ -6,9 +6,8 @@ import time
 import unittest
 
 from test.support import script_helper
-from test.test_virtual_threading.scope_util import (
-    MyError, ScopeTestCase, both, crash, sleep, virtual)
-from test.test_virtual_threading.util import TIMEOUT
+from test.test_virtual_threading.scope_util import MyError, ScopeTestCase, both, crash, sleep
+from test.test_virtual_threading.util import TIMEOUT, virtual
 from virtual_threading import Interrupted, ScopeCancelled, TaskScope, spawn
 
 

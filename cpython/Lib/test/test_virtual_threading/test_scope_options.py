@@ -5,9 +5,8 @@ import threading
 import time
 import unittest
 
-from test.test_virtual_threading.scope_util import (
-    LONG, MyError, SHORT, ScopeTestCase, both, crash, sleep, virtual)
-from test.test_virtual_threading.util import COUNT, TIMEOUT
+from test.test_virtual_threading.scope_util import MyError, ScopeTestCase, both, crash, sleep
+from test.test_virtual_threading.util import COUNT, LONG, SHORT, TIMEOUT, virtual
 from unittest import mock
 from virtual_threading import Interrupted, TaskScope, timeout
 

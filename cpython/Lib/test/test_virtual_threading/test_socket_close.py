@@ -15,15 +15,6 @@ from virtual_threading import spawn, yield_now
 
 class CloseTests(SocketTestCase):
 
-    def check_close(self, block, close, *, count=COUNT):
-        def blocked():
-            try:
-                return block()
-            except OSError as exc:
-                return exc.errno
-        self.assertEqual(self.check_parks(blocked, close, count=count),
-                         [errno.EBADF] * count)
-
     def test_close_recv(self):
         left, _ = self.pair()
         self.check_close(lambda: left.recv(1), left.close)

@@ -1,7 +1,6 @@
 """timeout() and deadline(), after the tests of asyncio.timeout()."""
 
 import contextlib
-import functools
 import queue
 import select
 import socket
@@ -10,22 +9,10 @@ import sys
 import threading
 import time
 import unittest
-import virtual_threading
 
 from test import support
-from test.test_virtual_threading.util import COUNT, TestCase
+from test.test_virtual_threading.util import COUNT, LONG, SHORT, TestCase, virtual
 from virtual_threading import Interrupted, deadline, pin, spawn, timeout
-
-LONG = 1000     # seconds; longer than any test may take
-SHORT = 0.01
-
-
-def virtual(method):
-    """Runs a test in a virtual thread."""
-    @functools.wraps(method)
-    def run(self):
-        self.call(method, self)
-    return run
 
 
 class TimeoutTests(TestCase):

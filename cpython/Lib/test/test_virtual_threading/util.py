@@ -5,6 +5,8 @@ thread that dies of an exception fails the test that started it.
 """
 
 import contextlib
+import errno
+import functools
 import io
 import sys
 import threading
@@ -21,6 +23,18 @@ COUNT = 40
 
 # For what must happen at once: generous, as the machine may be slow.
 TIMEOUT = support.LONG_TIMEOUT
+
+# Seconds: longer than any test may take, and what is over soon.
+LONG = 1000
+SHORT = 0.01
+
+
+def virtual(method):
+    """Runs a test in a virtual thread."""
+    @functools.wraps(method)
+    def run(self):
+        self.call(method, self)
+    return run
 
 
 class TestCase(unittest.TestCase):
@@ -143,3 +157,13 @@ class TestCase(unittest.TestCase):
                 release()
             raise
         return results
+
+    def check_close(self, block, close, *, count=COUNT):
+        """count threads block on a descriptor; close() wakes them, with EBADF."""
+        def blocked():
+            try:
+                return block()
+            except OSError as exc:
+                return exc.errno
+        self.assertEqual(self.check_parks(blocked, close, count=count),
+                         [errno.EBADF] * count)
