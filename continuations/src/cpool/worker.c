@@ -251,15 +251,16 @@ find(struct cpool_carrier *c)
         if (t != NULL) {
             return t;
         }
+        /* seq_cst: cleared, then looked; partner cpool_carrier_attend, whose caller has left
+         * what there is to do before.  Done before the slot is passed on, as c would want it
+         * back for this. */
+        atomic_store(&c->attend, false);
+        if (p->host.idle != NULL && p->host.idle(c)) {
+            continue;
+        }
         if (CPOOL__LOAD(&p->wanting.len) != 0) {
             c->ran = true;              /* it has nothing to run: pass the slot on     */
             c->wanted_since = 1;
-            continue;
-        }
-        /* seq_cst: cleared, then looked; partner cpool_carrier_attend, whose caller has left
-         * what there is to do before */
-        atomic_store(&c->attend, false);
-        if (p->host.idle != NULL && p->host.idle(c)) {
             continue;
         }
         if (!cpool__sleep(c) && !cpool__carrier_without_slot(c)) {

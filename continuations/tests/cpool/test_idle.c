@@ -3,6 +3,8 @@
 
 #include "pool_test.h"
 
+#include <sys/resource.h>
+
 static void
 nothing(struct work *w)
 {
@@ -207,6 +209,95 @@ test_attend(int parallelism, long n)
     stop();
 }
 
+/* Something is left for more carriers than there are slots: each has its turn, and then all
+ * sleep. */
+#define MANY 8
+
+static struct cpool_carrier *_Atomic carriers[MANY];
+static _Atomic uint32_t have_blocked, seen_by[MANY];
+static struct event go_on;
+
+static int
+looks_at_its_own(struct cpool_carrier *c)
+{
+    atomic_store(&seen_by[cpool_carrier_id(c)], (uint32_t)atomic_load(&left));
+    cpool__futex_wake(&seen_by[cpool_carrier_id(c)], INT32_MAX);
+    return 0;
+}
+
+/* None of them ends before all have begun: each has a carrier of its own. */
+static void
+holds_a_carrier(struct work *w)
+{
+    (void)w;
+    struct cpool_carrier *c = cpool_current_carrier();
+    CHECK(cpool_carrier_id(c) < MANY);
+    atomic_store(&carriers[cpool_carrier_id(c)], c);
+    cpool_block_begin();
+    atomic_fetch_add(&have_blocked, 1);
+    cpool__futex_wake(&have_blocked, 1);
+    event_wait(&go_on);
+    cpool_block_end();
+}
+
+static void
+attends_to_all(struct work *w)
+{
+    (void)w;
+    for (int i = 0; i < MANY; i++) {
+        if (atomic_load(&carriers[i]) != NULL) {
+            cpool_carrier_attend(atomic_load(&carriers[i]));
+        }
+    }
+}
+
+static long
+switches(void)
+{
+    struct rusage usage;
+    CHECK_EQ(getrusage(RUSAGE_SELF, &usage), 0);
+    return usage.ru_nvcsw;
+}
+
+static void
+test_attend_all(int parallelism, uint32_t n)
+{
+    struct cpool_host host = test_host;
+    struct cpool_config config = test_config(parallelism);
+    config.carrier_idle_ns = INT64_C(3600000000000);
+    host.idle = looks_at_its_own;
+    test_finished = 0;
+    atomic_store(&have_blocked, 0);
+    atomic_store(&go_on.word, 0);
+    for (int i = 0; i < MANY; i++) {
+        atomic_store(&carriers[i], NULL);
+    }
+    CHECK_EQ(cpool_start(&host, &config), 0);
+    uint32_t have, held = (uint32_t)parallelism + 2;
+    for (uint32_t i = 0; i < held; i++) {
+        go_and_forget(holds_a_carrier, NULL);
+    }
+    while ((have = atomic_load(&have_blocked)) < held) {
+        cpool__futex_wait(&have_blocked, have, CPOOL_FOREVER);
+    }
+    event_set(&go_on);
+    wait_finished(held);
+    long before = switches();
+    for (uint32_t i = 1; i <= n; i++) {
+        atomic_store(&left, i);
+        go_and_forget(attends_to_all, NULL);
+        for (int k = 0; k < MANY; k++) {
+            while (atomic_load(&carriers[k]) != NULL
+                   && (have = atomic_load(&seen_by[k])) != i) {
+                cpool__futex_wait(&seen_by[k], have, CPOOL_FOREVER);
+            }
+        }
+    }
+    /* Two a turn; it was 30,000 when a slot was passed on before its carrier had looked. */
+    CHECK(switches() - before < (long)(100 * n * held));
+    stop();
+}
+
 int
 main(void)
 {
@@ -216,6 +307,7 @@ main(void)
         test_spawners(parallelism, (uint32_t)check_scale(5000));
         test_with_poller(parallelism, (uint32_t)check_scale(1000));
         test_attend(parallelism, (long)check_scale(1000));
+        test_attend_all(parallelism, (uint32_t)check_scale(100));
     }
     test_taken_over((uint32_t)check_scale(500));
     return 0;
