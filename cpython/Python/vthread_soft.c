@@ -153,6 +153,38 @@ _PyVThread_SoftWait(PyObject *object, void *addr, PyTime_t timeout,
     return 1;
 }
 
+// --- Calls that need no C frames ------------------------------------------------------------
+
+static int
+is_inlined(PyThreadState *tstate, PyObject *func)
+{
+    return PyFunction_Check(func) && tstate->interp->eval_frame == NULL
+           && ((PyFunctionObject *)func)->vectorcall == _PyFunction_Vectorcall;
+}
+
+// As CALL and CALL_KW do, for CALL_FUNCTION_EX, which does not.
+int
+_PyVThread_UnbindMethod(PyObject **callable, PyObject **args)
+{
+    PyObject *function = PyMethod_GET_FUNCTION(*callable);
+    if (!is_inlined(_PyThreadState_GET(), function)) {
+        return 0;
+    }
+    Py_ssize_t n = PyTuple_GET_SIZE(*args);
+    PyObject *all = PyTuple_New(n + 1);
+    if (all == NULL) {
+        return -1;
+    }
+    PyTuple_SET_ITEM(all, 0, Py_NewRef(PyMethod_GET_SELF(*callable)));
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyTuple_SET_ITEM(all, i + 1, Py_NewRef(PyTuple_GET_ITEM(*args, i)));
+    }
+    Py_INCREF(function);
+    Py_SETREF(*callable, function);
+    Py_SETREF(*args, all);
+    return 0;
+}
+
 // --- The runner -------------------------------------------------------------------------------
 
 // The frame of a Python function's call, or NULL: it is none, or there is no memory, and then
@@ -166,9 +198,8 @@ push_frame(PyThreadState *tstate, PyObject *func, PyObject *args, PyObject *kwar
         stack[n++] = PyMethod_GET_SELF(func);
         func = PyMethod_GET_FUNCTION(func);
     }
-    if (!PyFunction_Check(func) || tstate->interp->eval_frame != NULL
-        || ((PyFunctionObject *)func)->vectorcall != _PyFunction_Vectorcall
-        || nargs > MAX_ARGS - n || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0))
+    if (!is_inlined(tstate, func) || nargs > MAX_ARGS - n
+        || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0))
     {
         return NULL;
     }

@@ -87,6 +87,21 @@ _PyVThread_EndOffer(PyThreadState *tstate)
     ((_PyThreadStateImpl *)tstate)->soft.offer = NULL;
 }
 
+extern int _PyVThread_UnbindMethod(PyObject **callable, PyObject **args);
+
+// A call with a tuple of arguments, which a method would make through C frames: becomes the
+// call of the method's function, which is inlined, if the eval loop with this entry frame can
+// be left.  Nothing changes for other callables.  -1: no memory, and nothing has changed.
+static inline int
+_PyVThread_UnbindCallable(PyThreadState *tstate, _PyInterpreterFrame *entry,
+                          PyObject **callable, PyObject **args)
+{
+    if (((_PyThreadStateImpl *)tstate)->soft.entry != entry || !PyMethod_Check(*callable)) {
+        return 0;
+    }
+    return _PyVThread_UnbindMethod(callable, args);
+}
+
 // NULL without an exception is no error now.
 static inline int
 _PyVThread_TookOffer(PyThreadState *tstate)
@@ -232,6 +247,7 @@ extern int _PyVThread_EnableSoftPark(int enable);
 #define _PyVThread_RESUME 2
 #define _PyVThread_BeginOffer(tstate, entry, callable) ((void)0)
 #define _PyVThread_EndOffer(tstate) ((void)0)
+#define _PyVThread_UnbindCallable(tstate, entry, callable, args) 0
 #define _PyVThread_TookOffer(tstate) 0
 #define _PyVThread_Leaves(tstate, entry) 0
 #define _PyVThread_Leave(tstate, frame, next_instr, opcode) ((void)0)

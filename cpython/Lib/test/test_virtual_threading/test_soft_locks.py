@@ -5,8 +5,11 @@ import functools
 import sys
 import threading
 import time
+import traceback
+import types
 import unittest
 
+import virtual_threading
 from test.test_virtual_threading.soft_util import SoftTestCase
 from test.test_virtual_threading.util import COUNT, TIMEOUT
 from virtual_threading import spawn
@@ -66,6 +69,73 @@ class LockTests(SoftTestCase):
             lock.release()
             return result
         self.check_lock(block)
+
+    def test_in_unpacked_method(self):
+        # Which is what a thread's target mostly is, and what an executor calls.
+        class Waiter:
+            def __init__(self, lock):
+                self.lock = lock
+            def plain(self, *args, **keywords):
+                with self.lock as result:
+                    return result, args, keywords
+            @classmethod
+            def of_class(cls, lock, /, *args, **keywords):
+                return cls(lock).plain(*args, **keywords)
+            def __call__(self):
+                return self.plain(*(1,), **{'a': 2})
+        expected = True, (1,), {'a': 2}
+        for block in (
+            lambda lock: repr(Waiter(lock).plain(*(1,), a=2)),
+            lambda lock: repr(Waiter(lock).plain(*[1], **{'a': 2})),
+            lambda lock: repr(Waiter.of_class(*(lock, 1), **{'a': 2})),
+            lambda lock: repr(types.MethodType(Waiter.plain, Waiter(lock))(*(1,), a=2)),
+        ):
+            self.check_lock(block, repr(expected))
+        def block(lock):
+            method = types.MethodType(Waiter(lock).plain, 1)        # not of a function
+            return repr(method(*(), a=2))
+        self.check_lock(block, repr(expected), soft=False)
+
+    def test_unpacked_method_of_target(self):
+        class Waiter:
+            def wait(self, lock, *, log):
+                with lock:
+                    log.append(self is waiter)
+        waiter, lock = Waiter(), threading.Lock()
+        def run():
+            log = []
+            with lock:
+                threads = [virtual_threading.Thread(target=waiter.wait, args=(lock,),
+                                                    kwargs={'log': log})
+                           for _ in range(COUNT)]
+                for thread in threads:
+                    thread.start()
+                self.wait_until(lambda: {t.state for t in threads} == {'parked'},
+                                "all parked")
+            self.join(threads)
+            return log
+        self.assertEqual(self.both_ways(run, least=COUNT), [True] * COUNT)
+
+    def test_unpacked_method_errors(self):
+        class Callee:
+            def method(self, a, *, b):
+                time.sleep(0.001)
+                raise KeyError(a, b)
+        method = Callee().method
+        def wait():
+            log = []
+            for args, keywords in (((), {}), ((1, 2), {'b': 3}), ((1,), {'b': 2}),
+                                   ((1,), {'c': 2}), (3, {}), ((1,), {3: 2})):
+                try:
+                    method(*args, **keywords)
+                except (TypeError, KeyError) as exc:
+                    log.append((repr(exc), [f.name for f in
+                                            traceback.extract_tb(exc.__traceback__)]))
+            return log, sys.getrefcount(method)
+        log, _ = self.both_ways(lambda: self.call(wait))
+        self.assertEqual(log[2], ("KeyError(1, 2)", ['wait', 'method']))
+        self.assertEqual([text.split('(')[0] for text, _ in log],
+                         ['TypeError', 'TypeError', 'KeyError'] + ['TypeError'] * 3)
 
     def test_enter(self):
         def block(lock):
