@@ -3,8 +3,9 @@
 
 A check is an executable that needs no arguments and whose last line of output is
 "N passed, N failed"; these are ci/lib.sh and ci/check-*.  The lint comes first, since
-it takes seconds, then the library, then the builds of the interpreter, then the checks
-that need them.  The numbers are summed, and the sum is printed alone on the last line.
+it takes seconds, then the builds of the interpreter and beside them the library's tests,
+which wait more than they work, then the checks that need the builds.  The numbers are
+summed, and the sum is printed alone on the last line.
 
 A check that prints no such line, or whose exit status contradicts it, has one failure.
 One that takes too long is dumped (see hang.py) before it is killed.
@@ -17,28 +18,32 @@ import subprocess
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import hang
 import interpreter
 from common import BUILD, ROOT, Stop, main, say, show
 
-# Minutes, on two processors with nothing cached.  The suite of CPython takes 11 to 15, its part
-# with every thread virtual 7, the virtual threads' own tests 11 to 15.
+# Minutes, on two processors with nothing cached.  The suite of CPython takes 10, its part with
+# every thread virtual 6, the virtual threads' own tests 7.
 TIMEOUTS = {"lint": 5, "lib": 25, "cpython": 35, "all-virtual": 20, "abi": 20, "vthreads": 35}
 DEFAULT_TIMEOUT = 10
 ORPHANS_S = 10                          # from a check's end to the end of its output
 PRESETS = ["release", "hard"]           # what the checks need; others are built by them
 
+# When a check runs.
+FIRST, BESIDE_BUILDS, WITH_BUILDS = range(3)
+
 LAST_LINE = re.compile(r"(\d+) passed, (\d+) failed")
 
 
 def find_checks():
-    """(name, command, whether it needs the interpreter), in the order they run in."""
-    found = [("lint", [str(ROOT / "ci/build/lint.py")], False)]
+    """(name, command, when), in the order they run in."""
+    found = [("lint", [str(ROOT / "ci/build/lint.py")], FIRST)]
     library = ROOT / "ci" / "lib.sh"
     if library.is_file():
-        found.append(("lib", [str(library)], False))
+        found.append(("lib", [str(library)], BESIDE_BUILDS))
     else:
         say("not checked: the library; ci/lib.sh does not exist yet")
     # CPython's suite, which takes most of the time, comes last.
@@ -46,7 +51,7 @@ def find_checks():
                                                                 p.name))
     for path in paths:
         if path.suffix not in ("~", ".pyc"):
-            found.append((path.name.removeprefix("check-"), [str(path)], True))
+            found.append((path.name.removeprefix("check-"), [str(path)], WITH_BUILDS))
     return found
 
 
@@ -81,8 +86,8 @@ def end_orphans(process, mark, all_read):
         hang.kill(mark)
 
 
-def run_check(name, command):
-    """Runs one check; returns (passed, failed)."""
+def run_check(name, command, prefix=""):
+    """Runs one check; returns (passed, failed).  Each line that is shown begins with prefix."""
     minutes = TIMEOUTS.get(name, DEFAULT_TIMEOUT)
     logs = BUILD / "log"
     logs.mkdir(parents=True, exist_ok=True)
@@ -96,7 +101,7 @@ def run_check(name, command):
 
         def write(line):
             with lock:
-                print(line, flush=True)
+                print(prefix + line, flush=True)
                 print(line, file=file, flush=True)
 
         process = subprocess.Popen(command, cwd=ROOT, env=env, text=True,
@@ -167,23 +172,33 @@ def _main():
                        + ", ".join(name for name, _, _ in checks))
         checks = [check for check in checks if check[0] in wanted]
 
-    results, built, error = [], False, None
-    for name, command, needs_interpreter in checks:
-        started = time.monotonic()
-        if needs_interpreter and not built:
-            built, error = True, build_all()
-            if error:
-                say(error)
-                results.append(("build", 0, 1, time.monotonic() - started))
-            else:
-                results.append(("build", 1, 0, time.monotonic() - started))
+    results = []
+
+    def carry_out(when, prefix=False):
+        for name, command, its in checks:
+            if its == when:
+                started = time.monotonic()
+                passed, failed = run_check(name, command, f"{name}: " if prefix else "")
+                results.append((name, passed, failed, time.monotonic() - started))
+
+    carry_out(FIRST)
+    with ThreadPoolExecutor(1) as beside:
+        library = beside.submit(carry_out, BESIDE_BUILDS, prefix=True)
+        error = None
+        if any(when == WITH_BUILDS for _, _, when in checks):
             started = time.monotonic()
-        if needs_interpreter and error:
-            say(f"{name}: not run, as the build has failed")
-            results.append((name, 0, 1, 0.0))
-            continue
-        passed, failed = run_check(name, command)
-        results.append((name, passed, failed, time.monotonic() - started))
+            error = build_all()
+            results.append(("build", int(not error), int(bool(error)),
+                            time.monotonic() - started))
+        library.result()
+    if error:
+        say(error)
+        for name, _, when in checks:
+            if when == WITH_BUILDS:
+                say(f"{name}: not run, as the build has failed")
+                results.append((name, 0, 1, 0.0))
+    else:
+        carry_out(WITH_BUILDS)
 
     print()
     for name, passed, failed, seconds in results:

@@ -28,9 +28,10 @@ from record import Record, differences
 HERE = pathlib.Path(__file__).resolve().parent
 
 # -u: the default, no special resources.  The seed is fixed so that two runs
-# test the same thing.  A file that hangs is killed, with a traceback, after
-# ten minutes: the slowest one takes two on an idle machine.
-REGRTEST = ["-j2", "--randseed=20261122", "--timeout=600"]
+# test the same thing.  Four files at a time for two processors, as many tests wait.
+# A file that hangs is killed, with a traceback, after ten minutes: the slowest one
+# takes two on an idle machine.
+REGRTEST = ["-j4", "--randseed=20261122", "--timeout=600"]
 
 
 def about(python):
