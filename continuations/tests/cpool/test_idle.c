@@ -211,7 +211,7 @@ test_attend(int parallelism, long n)
 
 /* Something is left for more carriers than there are slots: each has its turn, and then all
  * sleep. */
-#define MANY 8
+#define MANY 256          /* the pool makes no more here                          */
 
 static struct cpool_carrier *_Atomic carriers[MANY];
 static _Atomic uint32_t have_blocked, seen_by[MANY];
