@@ -174,16 +174,17 @@ def _main():
 
     results = []
 
-    def carry_out(when, prefix=False):
+    def carry_out(when):
         for name, command, its in checks:
             if its == when:
                 started = time.monotonic()
-                passed, failed = run_check(name, command, f"{name}: " if prefix else "")
+                prefix = f"{name}: " if when == BESIDE_BUILDS else ""
+                passed, failed = run_check(name, command, prefix)
                 results.append((name, passed, failed, time.monotonic() - started))
 
     carry_out(FIRST)
     with ThreadPoolExecutor(1) as beside:
-        library = beside.submit(carry_out, BESIDE_BUILDS, prefix=True)
+        library = beside.submit(carry_out, BESIDE_BUILDS)
         error = None
         if any(when == WITH_BUILDS for _, _, when in checks):
             started = time.monotonic()

@@ -211,7 +211,7 @@ test_attend(int parallelism, long n)
 
 /* Something is left for more carriers than there are slots: each has its turn, and then all
  * sleep. */
-#define MANY 256          /* the pool makes no more here                          */
+#define MANY 256                        /* more than the pool's limit in these tests  */
 
 static struct cpool_carrier *_Atomic carriers[MANY];
 static _Atomic uint32_t have_blocked, seen_by[MANY];
@@ -220,6 +220,7 @@ static struct event go_on;
 static int
 looks_at_its_own(struct cpool_carrier *c)
 {
+    CHECK(cpool_carrier_id(c) < MANY);
     atomic_store(&seen_by[cpool_carrier_id(c)], (uint32_t)atomic_load(&left));
     cpool__futex_wake(&seen_by[cpool_carrier_id(c)], INT32_MAX);
     return 0;
