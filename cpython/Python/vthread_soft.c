@@ -162,31 +162,6 @@ is_inlined(PyThreadState *tstate, PyObject *func)
            && ((PyFunctionObject *)func)->vectorcall == _PyFunction_Vectorcall;
 }
 
-// As CALL and CALL_KW do, for CALL_FUNCTION_EX, which does not.
-int
-_PyVThread_UnbindMethod(PyObject **callable, PyObject **args)
-{
-    PyObject *function = PyMethod_GET_FUNCTION(*callable);
-    if (!is_inlined(_PyThreadState_GET(), function)) {
-        return 0;
-    }
-    Py_ssize_t n = PyTuple_GET_SIZE(*args);
-    PyObject *all = PyTuple_New(n + 1);
-    if (all == NULL) {
-        return -1;
-    }
-    PyTuple_SET_ITEM(all, 0, Py_NewRef(PyMethod_GET_SELF(*callable)));
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyTuple_SET_ITEM(all, i + 1, Py_NewRef(PyTuple_GET_ITEM(*args, i)));
-    }
-    Py_INCREF(function);
-    Py_SETREF(*callable, function);
-    Py_SETREF(*args, all);
-    return 0;
-}
-
-// --- The runner -------------------------------------------------------------------------------
-
 // The frame of a Python function's call, or NULL: it is none, or there is no memory, and then
 // an ordinary call says so.
 static _PyInterpreterFrame *
@@ -214,6 +189,38 @@ push_frame(PyThreadState *tstate, PyObject *func, PyObject *args, PyObject *kwar
     Py_INCREF(func);
     return _PyEvalFramePushAndInit(tstate, (PyFunctionObject *)func, locals, stack, n, NULL);
 }
+
+int
+_PyVThread_PushMethod(PyThreadState *tstate, PyObject *method, _PyInterpreterFrame **frame)
+{
+    *frame = push_frame(tstate, method, (PyObject *)&_Py_SINGLETON(tuple_empty), NULL);
+    return *frame != NULL ? 1 : _PyErr_Occurred(tstate) ? -1 : 0;
+}
+
+// As CALL and CALL_KW do, for CALL_FUNCTION_EX, which does not.
+int
+_PyVThread_UnbindMethod(PyObject **callable, PyObject **args)
+{
+    PyObject *function = PyMethod_GET_FUNCTION(*callable);
+    if (!is_inlined(_PyThreadState_GET(), function)) {
+        return 0;
+    }
+    Py_ssize_t n = PyTuple_GET_SIZE(*args);
+    PyObject *all = PyTuple_New(n + 1);
+    if (all == NULL) {
+        return -1;
+    }
+    PyTuple_SET_ITEM(all, 0, Py_NewRef(PyMethod_GET_SELF(*callable)));
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyTuple_SET_ITEM(all, i + 1, Py_NewRef(PyTuple_GET_ITEM(*args, i)));
+    }
+    Py_INCREF(function);
+    Py_SETREF(*callable, function);
+    Py_SETREF(*args, all);
+    return 0;
+}
+
+// --- The runner -------------------------------------------------------------------------------
 
 // Detached: its return is the park.
 static void

@@ -102,6 +102,22 @@ _PyVThread_UnbindCallable(PyThreadState *tstate, _PyInterpreterFrame *entry,
     return _PyVThread_UnbindMethod(callable, args);
 }
 
+extern int _PyVThread_PushMethod(PyThreadState *tstate, PyObject *method,
+                                 _PyInterpreterFrame **frame);
+
+// A call without arguments by an instruction of the eval loop with this entry frame, which may be
+// left: 1, and the frame of the method's function, to be run by this eval loop; 0 if the call is
+// to be made as ever; -1 with an exception.
+static inline int
+_PyVThread_PushCallable(PyThreadState *tstate, _PyInterpreterFrame *entry,
+                        PyObject *callable, _PyInterpreterFrame **frame)
+{
+    if (((_PyThreadStateImpl *)tstate)->soft.entry != entry || !PyMethod_Check(callable)) {
+        return 0;
+    }
+    return _PyVThread_PushMethod(tstate, callable, frame);
+}
+
 // NULL without an exception is no error now.
 static inline int
 _PyVThread_TookOffer(PyThreadState *tstate)
@@ -248,6 +264,7 @@ extern int _PyVThread_EnableSoftPark(int enable);
 #define _PyVThread_BeginOffer(tstate, entry, callable) ((void)0)
 #define _PyVThread_EndOffer(tstate) ((void)0)
 #define _PyVThread_UnbindCallable(tstate, entry, callable, args) 0
+#define _PyVThread_PushCallable(tstate, entry, callable, frame) 0
 #define _PyVThread_TookOffer(tstate) 0
 #define _PyVThread_Leaves(tstate, entry) 0
 #define _PyVThread_Leave(tstate, frame, next_instr, opcode) ((void)0)

@@ -165,6 +165,62 @@ class LockTests(SoftTestCase):
             return tuple(log)
         self.check_lock(block, ((1, True), 'except', 'finally'))
 
+    def test_with_condition(self):
+        # Its __enter__ is a method in Python.
+        def block(lock):
+            with threading.Condition(lock) as result:
+                return result
+        self.check_lock(block)
+
+    def test_with_in_python(self):
+        class Enter:
+            def __init__(self, lock):
+                self.lock = lock
+            def __enter__(self):
+                with self.lock:
+                    return [1]
+            def __exit__(self, *args):
+                self.exit = args
+                return True
+        def block(lock):
+            manager = Enter(lock)
+            with contextlib.nullcontext(0) as a, manager as [b]:
+                1 / 0
+            return a, b, manager.exit[0]
+        self.check_lock(block, (0, 1, ZeroDivisionError))
+
+    def test_with_in_python_raises(self):
+        class Enter:
+            def __enter__(self):
+                time.sleep(0.001)
+                raise KeyError
+            def __exit__(self, *args):
+                raise AssertionError
+        class Takes(Enter):
+            def __enter__(self, more):
+                raise AssertionError
+        class Generator(Enter):
+            def __enter__(self):
+                yield time.sleep(0.001)
+            def __exit__(self, *args):
+                return None
+        def wait():
+            log = []
+            for manager in Enter(), Takes(), Enter():
+                try:
+                    with manager:
+                        raise AssertionError
+                except (KeyError, TypeError) as exc:
+                    log.append((type(exc), [(f.name, f.lineno) for f in
+                                            traceback.extract_tb(exc.__traceback__)],
+                                sys.getrefcount(manager)))
+            with Generator() as generator:
+                log += generator
+            return log
+        log = self.both_ways(lambda: self.call(wait), least=2)
+        self.assertEqual([entry and entry[0] for entry in log],
+                         [KeyError, TypeError, KeyError, None])
+
     def test_nested_calls(self):
         def inner(lock, depth):
             if depth:

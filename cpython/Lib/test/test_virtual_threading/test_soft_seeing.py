@@ -18,6 +18,19 @@ from test.test_virtual_threading.util import COUNT, TIMEOUT
 from virtual_threading import spawn
 
 
+class Sleeper:
+    """Waits in an __enter__ in Python."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __enter__(self):
+        time.sleep(self.seconds)
+
+    def __exit__(self, *args):
+        pass
+
+
 class SeeingTests(SoftTestCase):
 
     def waiting(self, func):
@@ -86,6 +99,8 @@ class SeeingTests(SoftTestCase):
                 lock.acquire(True, 0.001)
                 time.sleep(*(0.001,))
                 lock.release()
+                with Sleeper(0.001):
+                    pass
             def body():
                 start(found)
                 wait()
