@@ -14,6 +14,7 @@
 
 #include "Python.h"
 #include "pycore_ceval.h"
+#include "pycore_datastack.h"       // _PyDataStack_Trim()
 #include "pycore_lock.h"
 #include "pycore_parking_lot.h"     // Py_PARK_OK
 #include "pycore_pystate.h"
@@ -45,6 +46,7 @@ static struct before
 leave(struct _PyVThread *vt)
 {
     vt->since = coarse_now();
+    _PyDataStack_Trim(&vt->ts.base);
     struct before b = {.attached = _PyThreadState_GET() != NULL};
     if (b.attached) {
         _PyThreadState_Detach(&vt->ts.base);

@@ -13,46 +13,56 @@
 #include "pycore_lock.h"            // PyMutex
 #include "pycore_vthread_state.h"
 
-// 128 structs of about 2 KB: a slab is one allocation of 256 KB, and a million threads
-// need fewer than 8,000 of them.
-#define SLAB_THREADS 128
+// Each slab is twice as large as the one before: a program with a few threads pays for a few, and a
+// million are in 70 slabs, which _PyVThread_FromIdent() looks through.  The largest one is 25 MB
+// of address space; memory comes with the structs that are used.
+#define FIRST_SLAB 128
+#define LARGEST_SLAB 16384
 
 struct _PyVThread_Slab {
-    struct _PyVThread_Slab *next;   // atomic, set once: slabs are only ever added
-    struct _PyVThread threads[SLAB_THREADS];
+    struct _PyVThread_Slab *next;   // set once: slabs are only ever added
+    int size;                       // set once
+    int used;                       // atomic, written under mutex: those handed out so far
+    struct _PyVThread threads[];
 };
 
 static struct {
     _PyRawMutex mutex;              // leaf: nothing is locked below it
     struct _PyVThread *free;        // under mutex
-    struct _PyVThread_Slab *slabs;  // atomic; written under mutex
+    struct _PyVThread_Slab *slabs;  // atomic; written under mutex; the newest one first
 } pool;
 
-static struct _PyVThread_Slab *
-add_slab(void)
+// A struct that has never been handed out.
+static struct _PyVThread *
+take_new(void)
 {
-    // The C library's allocator: PyMem_RawCalloc may have hooks that take locks.
-    struct _PyVThread_Slab *slab = calloc(1, sizeof(struct _PyVThread_Slab));
-    if (slab == NULL) {
-        return NULL;
+    struct _PyVThread_Slab *slab = pool.slabs;
+    if (slab == NULL || slab->used == slab->size) {
+        int size = slab == NULL ? FIRST_SLAB : Py_MIN(2 * slab->size, LARGEST_SLAB);
+        // The C library's allocator: PyMem_RawCalloc may have hooks that take locks.
+        slab = calloc(1, sizeof(*slab) + size * sizeof(slab->threads[0]));
+        if (slab == NULL) {
+            return NULL;
+        }
+        slab->size = size;
+        slab->next = pool.slabs;
+        _Py_atomic_store_ptr_release(&pool.slabs, slab);
     }
-    for (int i = SLAB_THREADS - 1; i >= 0; i--) {
-        slab->threads[i].next_free = pool.free;
-        pool.free = &slab->threads[i];
-    }
-    slab->next = pool.slabs;
-    _Py_atomic_store_ptr_release(&pool.slabs, slab);
-    return slab;
+    struct _PyVThread *vt = &slab->threads[slab->used];
+    _Py_atomic_store_int(&slab->used, slab->used + 1);
+    return vt;
 }
 
 struct _PyVThread *
 _PyVThread_Alloc(void)
 {
     _PyRawMutex_Lock(&pool.mutex);
-    struct _PyVThread *vt = NULL;
-    if (pool.free != NULL || add_slab() != NULL) {
-        vt = pool.free;
+    struct _PyVThread *vt = pool.free;
+    if (vt != NULL) {
         pool.free = vt->next_free;
+    }
+    else {
+        vt = take_new();
     }
     _PyRawMutex_Unlock(&pool.mutex);
     return vt;
@@ -85,7 +95,7 @@ struct _PyVThread *
 _PyVThread_NextLive(struct _PyVThread_Walk *walk)
 {
     for (; walk->slab != NULL; walk->slab = walk->slab->next, walk->index = 0) {
-        while (walk->index < SLAB_THREADS) {
+        while (walk->index < _Py_atomic_load_int(&walk->slab->used)) {
             struct _PyVThread *vt = &walk->slab->threads[walk->index++];
             if (is_live(vt)) {
                 return vt;
@@ -114,7 +124,7 @@ _PyVThread_FromIdent(unsigned long ident)
     struct _PyVThread_Slab *slab = _Py_atomic_load_ptr_acquire(&pool.slabs);
     for (; slab != NULL; slab = slab->next) {
         uintptr_t offset = ident - (uintptr_t)&slab->threads[0];
-        if (offset < sizeof(slab->threads)) {
+        if (offset < slab->size * sizeof(slab->threads[0])) {
             struct _PyVThread *vt = (struct _PyVThread *)ident;
             return offset % sizeof(*vt) == 0 && is_live(vt) ? vt : NULL;
         }
@@ -130,7 +140,7 @@ _PyVThread_SlabAfterFork(struct _PyVThread *survivor)
 {
     pool.mutex = (_PyRawMutex){0};
     for (struct _PyVThread_Slab *slab = pool.slabs; slab != NULL; slab = slab->next) {
-        for (int i = 0; i < SLAB_THREADS; i++) {
+        for (int i = 0; i < slab->used; i++) {
             struct _PyVThread *vt = &slab->threads[i];
             _PyVThread_InterruptsAfterFork(vt);
             if (vt != survivor && vt->continuation == NULL) {

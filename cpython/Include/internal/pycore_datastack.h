@@ -15,25 +15,27 @@ extern "C" {
  * allows 65,530, and a page of 4 KiB each for what is mostly three frames of 200 bytes.
  *
  *     platform thread      16 KiB mapping --> 16 KiB mapping --> ...       as on stock
- *     virtual thread       first, given  --> 2 KiB --> 4 KiB --> 8 --> 16 KiB, malloc'ed
+ *     virtual thread       first, given  --> 384 bytes --> 768 --> ... --> 16 KiB, malloc'ed
  *
  * The first chunk of a virtual thread is part of the memory of that thread and is never
  * freed.  The others double, so a thread that is ten frames deep does not pay for a
- * hundred, and a deep one does not come here often.  The smallest one is twice what
- * the first one is (_PyVThread_CHUNK_SIZE).
+ * hundred, and a deep one does not come here often.  A thread that parks gives back the
+ * chunk that it keeps for the next call.
  *
  * Frames have interior pointers (generators', frame objects'), so a chunk never moves.
  */
 
+#include <stdbool.h>
 #include "pycore_obmalloc.h"      // _PyObject_VirtualAlloc()
 #include "pycore_tstate.h"        // _PyThreadStateImpl
 
 // Stock's minimal chunk, and what a chunk has left beyond the frame that it is made for.
 #define _PyDataStack_CHUNK_SIZE (16 * 1024)
 #define _PyDataStack_OVERHEAD 1000
-// The same for virtual threads: room for one more ordinary frame.
-#define _PyDataStack_SMALL_CHUNK_SIZE (2 * 1024)
-#define _PyDataStack_SMALL_OVERHEAD 32
+// The same for virtual threads: two ordinary frames (Event.wait() and Condition.wait() take
+// 304 bytes), and room for the second one.
+#define _PyDataStack_SMALL_CHUNK_SIZE 384
+#define _PyDataStack_SMALL_OVERHEAD 20
 
 static inline int
 _PyDataStack_IsSmall(PyThreadState *tstate)
@@ -49,12 +51,9 @@ _PyDataStack_ChunkSize(PyThreadState *tstate, int size)
     int overhead = _PyDataStack_OVERHEAD;
     if (_PyDataStack_IsSmall(tstate)) {
         _PyStackChunk *last = tstate->datastack_chunk;
-        bytes = _PyDataStack_SMALL_CHUNK_SIZE;
-        while (last != NULL && bytes <= (int)last->size
-               && bytes < _PyDataStack_CHUNK_SIZE)
-        {
-            bytes *= 2;
-        }
+        bool is_second = last == NULL || last->previous == NULL;
+        bytes = is_second ? _PyDataStack_SMALL_CHUNK_SIZE
+                : Py_MIN(2 * (int)last->size, _PyDataStack_CHUNK_SIZE);
         overhead = _PyDataStack_SMALL_OVERHEAD;
     }
     while (bytes < (int)sizeof(PyObject *) * (size + overhead)) {
@@ -84,6 +83,19 @@ _PyDataStack_FreeChunk(PyThreadState *tstate, _PyStackChunk *chunk)
     }
 }
 
+// Gives back the chunk that is in no use now.  After that the thread takes a new one where it
+// would have had this.
+static inline void
+_PyDataStack_Trim(PyThreadState *tstate)
+{
+#if PY_VERSION_HEX > 0x030d05f0     // when the field came
+    if (tstate->datastack_cached_chunk != NULL) {
+        _PyDataStack_FreeChunk(tstate, tstate->datastack_cached_chunk);
+        tstate->datastack_cached_chunk = NULL;
+    }
+#endif
+}
+
 // Gives all chunks back, when the thread runs no Python code any more; but not a virtual
 // thread's lowest one, which belongs to the thread.
 static inline void
@@ -98,12 +110,7 @@ _PyDataStack_Clear(PyThreadState *tstate)
         }
         chunk = prev;
     }
-#if PY_VERSION_HEX > 0x030d05f0     // when the field came
-    if (tstate->datastack_cached_chunk != NULL) {
-        _PyDataStack_FreeChunk(tstate, tstate->datastack_cached_chunk);
-        tstate->datastack_cached_chunk = NULL;
-    }
-#endif
+    _PyDataStack_Trim(tstate);
 }
 
 // Gives a virtual thread that has no frames its first chunk: `bytes` at `memory`, both

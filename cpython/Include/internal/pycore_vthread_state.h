@@ -43,9 +43,9 @@ extern "C" {
 #include "pycore_vthread_park.h"    // struct wait_entry
 #include "pycore_vthread_soft.h"
 
-// Room for three or four ordinary Python frames (a frame takes 80 bytes and its locals and
-// stack, 150 to 300 together); deeper threads grow by chunks of their own.
-#define _PyVThread_CHUNK_SIZE 1024
+// Room for the two frames that a Thread begins with (248 bytes) and an ordinary one (80 bytes
+// and its locals and stack, 110 to 250 together); deeper threads grow by chunks of their own.
+#define _PyVThread_CHUNK_SIZE 448
 
 // What interrupts a thread (vthread_interrupt.c).  It outlives the thread, for interrupts that
 // come late.
@@ -84,22 +84,23 @@ struct _PyVThread {
     void (*run)(void *);            // N
     void *run_arg;                  // N
     PyObject *thread;               // N, T: strong; what current() returns
-    bool hidden;                    // N, T: the runtime's own, or has ended: in no list
-    int pins;                       // T: depth of pin()
-    int shields;                    // T: depth of shield(): no wait raises an interrupt
     struct _PyVThread_Alarm *alarms;    // T: the last one that was set first
     int64_t next_alarm;             // T: the earliest of their times, if there are any
     int64_t since;                  // T: when it last began to wait, coarse monotonic ns
+    struct _PyContinuation *continuation;   // N: whose state this is, if it is no thread at all
+    uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
+    int pins;                       // T: depth of pin()
+    int shields;                    // T: depth of shield(): no wait raises an interrupt
+    bool hidden;                    // N, T: the runtime's own, or has ended: in no list
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
     bool attach_may_park;           // T: this attach has no caller that reads errno afterwards
-    struct _PyContinuation *continuation;   // N: whose state this is, if it is no thread at all
-    uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
     bool live;                      // N, C: atomic; between its creation and its end
+    // From here on what _PyVThread_Prepare() does not clear.
     bool reachable;                 // N, T, attached: its end will drop what others give to it
     struct _PyVThread_Interrupts interrupts;
     struct _PyVThread *next_free;   // under the slab lock
-    _Alignas(16) char chunk[_PyVThread_CHUNK_SIZE];
+    _Alignas(_PyStackChunk) char chunk[_PyVThread_CHUNK_SIZE];
 };
 
 static inline struct _PyVThread *

@@ -108,8 +108,11 @@ class Thread(threading.Thread):
             target = keywords = None
             del self._target, self._args, self._keywords
 
-    def _bootstrap(self):
-        # Called by _vthread in the new thread, in its context.
+    @staticmethod
+    def _bootstrap():
+        # Called by _vthread in the new thread, in its context.  Not a method: that is
+        # an object which lives as long as the thread.
+        self = _current()
         try:
             if threading._trace_hook:
                 sys.settrace(threading._trace_hook)
