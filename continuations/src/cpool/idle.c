@@ -27,10 +27,10 @@
  *
  * Who sleeps.  The first to find pool.poll_owner empty sleeps in the poller, the others on
  * their batons; each until its own slot's next timer.  When what the poller brought was for
- * others only, its carrier leaves the place to one of those that it has just woken: then
- * their next events don't cross OS threads.  A waker takes the slot by a CAS on
- * its status and then passes the baton; who wakes up by itself does the same CAS, and if
- * it loses, waits for the baton that is on its way.
+ * others only, its carrier, if it runs nothing before it sleeps again, leaves the place to one
+ * of those that it has just woken: then their next events don't cross OS threads.  A waker
+ * takes the slot by a CAS on its status and then passes the baton; who wakes up by itself
+ * does the same CAS, and if it loses, waits for the baton that is on its way.
  *
  * Spinners are limited to half of the slots: one is enough to take over the next task, and
  * each costs a core that the tasks could have. */
@@ -173,16 +173,19 @@ cpool__work_visible(struct cpool_carrier *c, struct cpool_slot *s)
     return false;
 }
 
-/* True if there is a task in the list that will run on c. */
+/* True if tasks of the list will wake other carriers, and none will run on c.  Who is woken
+ * comes to sleep again, and polls then. */
 static bool
-any_of_mine(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *list)
+wakes_others_only(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *list)
 {
+    bool any = false;
     for (; list != NULL; list = list->next) {
         if (list->flags & CPOOL_TASK_STICKY ? list->carrier == c : list->home == s) {
-            return true;
+            return false;
         }
+        any = any || (atomic_load(&list->home->status) & CPOOL__S_STATE) == CPOOL__SLEEPING;
     }
-    return false;
+    return any;
 }
 
 /* Sleeps until there may be something to do.  False if c has lost its slot meanwhile. */
@@ -215,7 +218,7 @@ cpool__sleep(struct cpool_carrier *c)
         }
     }
     if (polls) {
-        c->cede_poll = woken != NULL && !any_of_mine(c, s, woken);
+        c->cede_poll = wakes_others_only(c, s, woken);
         /* seq_cst: partner cpool__carrier_pass */
         atomic_store(&c->in_poll, false);
         atomic_store(&p->poll_owner, NULL);

@@ -384,7 +384,11 @@ monitor_main(void *arg)
             cpool__futex_wait(&p->nap, CPOOL__NAP_NONE, until);
             continue;
         }
+        /* seq_cst: partner cpool_stop */
         atomic_store(&p->nap, CPOOL__NAP_LIGHT);
+        if (cpool__is_stopping() && l.next > l.now + MS) {
+            l.next = l.now + MS;
+        }
         if (nap(CPOOL__NAP_LIGHT, l.next)) {
             mon.unpokable_for = 2 * mon.unpokable_for;
             if (mon.unpokable_for < p->handoff) {

@@ -183,6 +183,13 @@ cpool_configure(int parallelism, int max_carriers)
 
 /* --- Stop --------------------------------------------------------------------------------- */
 
+static void
+wake_monitor(void)
+{
+    cpool__monitor_wake();
+    cpool__monitor_poke_slow();
+}
+
 /* Everybody who sleeps comes to see that life has changed. */
 static void
 wake_everybody(struct cpool__pool *p)
@@ -201,7 +208,7 @@ wake_everybody(struct cpool__pool *p)
     for (int i = 0; i < cpool__slot_count(); i++) {
         cpool__slot_wake(cpool__slot(i), CPOOL__BATON_GO);
     }
-    cpool__monitor_wake();
+    wake_monitor();
 }
 
 static bool
@@ -212,7 +219,7 @@ wait_until(_Atomic uint32_t *word, uint32_t value, int64_t deadline)
         if (deadline != CPOOL_FOREVER && cpool_now() >= deadline) {
             return false;
         }
-        cpool__monitor_wake();
+        wake_monitor();
         cpool__futex_wait(word, now, deadline);
     }
     return true;

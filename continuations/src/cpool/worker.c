@@ -385,6 +385,7 @@ run(struct cpool_carrier *c, struct cpool_task *t)
     struct cpool__pool *p = &cpool__pool;
     struct cpool_slot *s = CPOOL__LOAD(&c->slot);
     cpool__stop_spinning(c);
+    c->cede_poll = false;
     if (t->flags & CPOOL_TASK_STICKY) {
         CONT_CHECK(t->carrier == c && c->sticky_count > 0);
         c->sticky_count--;
