@@ -339,6 +339,29 @@ _PyVThread_Poll(struct pollfd *fds, nfds_t n, PyTime_t timeout, const char *reas
 }
 
 int
+_PyVThread_WaitedFd(int ended)
+{
+    switch (ended) {
+    case -ETIMEDOUT:
+        return 0;
+    case -EPERM:            // can't be polled: a regular file is always ready
+        return 1;
+    case -ENOMEM:
+        PyErr_NoMemory();
+        return -1;
+    case -ECANCELED:        // closed by another thread while we waited
+        ended = -EBADF;
+        break;
+    }
+    if (ended < 0) {
+        errno = -ended;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return 1;
+}
+
+int
 _PyVThread_WaitFd(int fd, short events, PyTime_t timeout, const char *reason)
 {
     struct _PyVThread *vt = _PyVThread_Current();
@@ -367,26 +390,7 @@ _PyVThread_WaitFd(int fd, short events, PyTime_t timeout, const char *reason)
                   : (p.revents & POLLNVAL) ? -EBADF : 1;
         }
     } while (res == -EINTR);
-    switch (res) {
-    case -ETIMEDOUT:
-        return 0;
-    case -EPERM:            // can't be polled: a regular file is always ready
-        return 1;
-    case -ECANCELED:        // closed by another thread while we waited
-        res = -EBADF;
-        break;
-    }
-    if (res < 0) {
-        errno = -res;
-        if (res == -ENOMEM) {
-            PyErr_NoMemory();
-        }
-        else {
-            PyErr_SetFromErrno(PyExc_OSError);
-        }
-        return -1;
-    }
-    return 1;
+    return _PyVThread_WaitedFd(res);
 }
 
 void

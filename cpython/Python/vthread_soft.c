@@ -117,7 +117,11 @@ static bool
 has_ended(struct _PyVThread *vt)
 {
     struct _PyVThread_Soft *s = &vt->soft;
-    if (s->how != _PyVThread_SOFT_PARK) {
+    if (s->how == _PyVThread_SOFT_READ) {
+        s->ended = cpool_waited_fd();
+        return true;
+    }
+    if (s->how == _PyVThread_SOFT_SLEEP) {
         return true;
     }
     // Partner: _PyVThread_WakeEntry().
@@ -150,6 +154,50 @@ _PyVThread_SoftWait(PyObject *object, void *addr, PyTime_t timeout,
     s->ops = ops;
     s->since = cpool_now();
     s->deadline = timeout < 0 ? PyTime_MAX : _PyTime_Add(s->since, timeout);
+    return 1;
+}
+
+// As _PyVThread_WaitFd(), one wait a step.
+static PyObject *
+step_read(struct _PyVThread *vt)
+{
+    struct _PyVThread_Soft *s = &vt->soft;
+    bool late = s->deadline != PyTime_MAX && cpool_now() >= s->deadline;
+    if (!s->begun || s->ended == -EINTR || (s->ended == -ETIMEDOUT && !late)) {
+        if (_PyVThread_RaiseInterrupt() < 0) {      // an interrupt, an alarm
+            return NULL;
+        }
+    }
+    else {
+        int ready = _PyVThread_WaitedFd(s->ended);
+        if (ready < 0) {
+            return NULL;
+        }
+        PyObject *res = s->read->call(s->object, ready, &s->arg);
+        if (res != NULL || _PyErr_Occurred(&vt->ts.base)) {
+            return res;
+        }
+    }
+    s->begun = true;
+    return wait_more(vt, s->deadline);
+}
+
+int
+_PyVThread_SoftRead(PyObject *object, int fd, PyTime_t timeout,
+                    const struct _PyVThread_SoftRead *read, const void *arg, size_t size)
+{
+    struct _PyVThread *vt = take(step_read);
+    if (vt == NULL) {
+        return 0;
+    }
+    struct _PyVThread_Soft *s = &vt->soft;
+    s->how = _PyVThread_SOFT_READ;
+    s->object = Py_NewRef(object);
+    s->fd = fd;
+    s->read = read;
+    s->deadline = timeout < 0 ? PyTime_MAX : _PyTime_Add(cpool_now(), timeout);
+    assert(size <= sizeof(s->arg));
+    memcpy(&s->arg, arg, size);
     return 1;
 }
 
@@ -222,16 +270,23 @@ _PyVThread_UnbindMethod(PyObject **callable, PyObject **args)
 
 // --- The runner -------------------------------------------------------------------------------
 
-// Detached: its return is the park.
-static void
+// Detached.  True: the runner's return is the park.  False: the wait has ended.
+static bool
 wait_at_return(struct _PyVThread *vt)
 {
-    if (vt->soft.how == _PyVThread_SOFT_SLEEP) {
-        cpool_sleep_at_return(vt->soft.until, "sleep");
+    struct _PyVThread_Soft *s = &vt->soft;
+    switch (s->how) {
+    case _PyVThread_SOFT_SLEEP:
+        cpool_sleep_at_return(s->until, "sleep");
+        break;
+    case _PyVThread_SOFT_PARK:
+        cpool_park_at_return(s->until, "lock");
+        break;
+    case _PyVThread_SOFT_READ:
+        s->ended = cpool_wait_fd_at_return(s->fd, POLLIN, s->until, s->read->reason);
+        return s->ended == 0;
     }
-    else {
-        cpool_park_at_return(vt->soft.until, "lock");
-    }
+    return true;
 }
 
 PyObject *
@@ -252,7 +307,7 @@ _PyVThread_RunOutermost(PyThreadState *tstate, PyObject *func, PyObject *args,
     PyObject *res = NULL;
     if (ts->soft.parked) {          // of a virtual thread, only
         if (!has_ended(vt)) {
-            wait_at_return(vt);
+            (void)wait_at_return(vt);   // a park, again
             return NULL;
         }
         ts->soft.parked = 0;
@@ -275,8 +330,12 @@ _PyVThread_RunOutermost(PyThreadState *tstate, PyObject *func, PyObject *args,
         if (res == NULL && !_PyErr_Occurred(tstate)) {
             ts->soft.parked = 1;
             _PyVThread_DetachToPark(vt);
-            wait_at_return(vt);
-            return NULL;
+            if (wait_at_return(vt)) {
+                return NULL;
+            }
+            ts->soft.parked = 0;
+            _PyVThread_AttachAfterPark(vt);
+            continue;
         }
         vt->soft.step = NULL;
         vt->soft.result = res;

@@ -225,7 +225,7 @@ void cpool_yield(void);
  * 0, or -EINTR after cpool_interrupt. */
 int cpool_sleep(int64_t deadline, const char *reason);
 
-/* Waits without a stack.  The same three for a task whose body is about to return and has
+/* Waits without a stack.  The same for a task whose body is about to return and has
  * kept elsewhere what it needs to go on: its return is the park, its stack goes back to the
  * cache, and run() is called again, on whatever stack there is then, when the wait is over.
  * Between the call and the return of run() the pool must not be called.  After a park or sleep,
@@ -247,6 +247,12 @@ void cpool_yield_at_return(void);
  * Consumes no park token of its caller.
  * Blocks: virtual thread.  Allocates: the fd's table entry.  Switches: yes. */
 int cpool_wait_fd(int fd, short events, int64_t deadline, const char *reason);
+
+/* The same without a stack, as cpool_park_at_return.  Returns 0, or one of the last three
+ * errors: then nothing has begun, and the body goes on.  When run() is called again it calls
+ * cpool_waited_fd before anything else of the pool, once, for what cpool_wait_fd returns. */
+int cpool_wait_fd_at_return(int fd, short events, int64_t deadline, const char *reason);
+int cpool_waited_fd(void);
 
 /* As poll(2) with any number of descriptors, but parks.  Fills revents; returns how
  * many are nonzero, 0 at the deadline, or a negative errno. */

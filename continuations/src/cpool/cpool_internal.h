@@ -400,6 +400,7 @@ bool cpool__task_claim(struct cpool_task *t, uint64_t word);
 void cpool__wait_begin(struct cpool_task *t);
 void cpool__wait_abort(struct cpool_task *t);
 int cpool__wait_switch(struct cpool_task *t, int64_t deadline, const char *reason);
+void cpool__wait_return(struct cpool_task *t, int64_t deadline, const char *reason);
 void cpool__ready(struct cpool_task *t);
 void cpool__ready_local(struct cpool_task *t);
 void cpool__ready_list(struct cpool_task *list);

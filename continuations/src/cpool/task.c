@@ -382,10 +382,10 @@ return_for(struct cpool_task *t, enum cpool__action action)
     return c;
 }
 
-static void
-wait_at_return(struct cpool_task *t, uint64_t mode, int64_t deadline, const char *reason)
+/* As cpool__wait_switch, for the return. */
+void
+cpool__wait_return(struct cpool_task *t, int64_t deadline, const char *reason)
 {
-    begin(t, mode);
     t->flags |= CPOOL_TASK_RETURNED;
     t->reason = reason;
     return_for(t, CPOOL__DO_PARK)->deadline = deadline;
@@ -396,7 +396,8 @@ cpool_park_at_return(int64_t deadline, const char *reason)
 {
     struct cpool_task *t = cpool_current();
     CONT_CHECK(t != NULL);
-    wait_at_return(t, 0, deadline, reason);
+    begin(t, 0);
+    cpool__wait_return(t, deadline, reason);
 }
 
 void
@@ -404,7 +405,8 @@ cpool_sleep_at_return(int64_t deadline, const char *reason)
 {
     struct cpool_task *t = cpool_current();
     CONT_CHECK(t != NULL);
-    wait_at_return(t, CPOOL__W_DEAF, deadline, reason);
+    cpool__wait_begin(t);
+    cpool__wait_return(t, deadline, reason);
 }
 
 void

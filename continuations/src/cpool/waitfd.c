@@ -234,29 +234,61 @@ count_waiters(long n)
     atomic_fetch_add_explicit(&cpool__pool.fd_waiters, n, memory_order_relaxed);
 }
 
+static int
+begin_one(struct cpool_task *t, int fd, short events)
+{
+    if (fd < 0) {
+        return -EBADF;
+    }
+    t->wait = (struct cpool_waiter){.task = t, .fd = fd, .events = events};
+    cpool__wait_begin(t);
+    int r = enter(&t->wait);
+    if (r == 0) {
+        count_waiters(1);
+    }
+    else {
+        cpool__wait_abort(t);
+    }
+    return r;
+}
+
+/* `otherwise`: how the wait has ended if nothing has happened to the descriptor. */
+static int
+end_one(struct cpool_task *t, int otherwise)
+{
+    struct cpool_waiter *w = &t->wait;
+    withdraw(w);
+    count_waiters(-1);
+    return w->revents == CLOSING ? -ECANCELED : w->revents != 0 ? w->revents : otherwise;
+}
+
 int
 cpool_wait_fd(int fd, short events, int64_t deadline, const char *reason)
 {
     struct cpool_task *t = cpool_current();
     CONT_CHECK(t != NULL);
-    if (fd < 0) {
-        return -EBADF;
-    }
-    struct cpool_waiter *w = &t->wait;
-    *w = (struct cpool_waiter){.task = t, .fd = fd, .events = events};
-    cpool__wait_begin(t);
-    count_waiters(1);
-    int r = enter(w);
+    int r = begin_one(t, fd, events);
+    return r == 0 ? end_one(t, cpool__wait_switch(t, deadline, reason)) : r;
+}
+
+int
+cpool_wait_fd_at_return(int fd, short events, int64_t deadline, const char *reason)
+{
+    struct cpool_task *t = cpool_current();
+    CONT_CHECK(t != NULL);
+    int r = begin_one(t, fd, events);
     if (r == 0) {
-        int ended = cpool__wait_switch(t, deadline, reason);
-        withdraw(w);
-        r = w->revents == CLOSING ? -ECANCELED : w->revents != 0 ? w->revents : ended;
+        cpool__wait_return(t, deadline, reason);
     }
-    else {
-        cpool__wait_abort(t);
-    }
-    count_waiters(-1);
     return r;
+}
+
+int
+cpool_waited_fd(void)
+{
+    struct cpool_task *t = cpool_current();
+    CONT_CHECK(t != NULL && t->wait.fd >= 0);
+    return end_one(t, t->flags & CPOOL_TASK_INTERRUPTED ? -EINTR : -ETIMEDOUT);
 }
 
 /* --- Many --------------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@ struct work {
     void *arg;
     long n;
     bool autofree;              /* nobody looks at it after its end                    */
+    bool waits;                 /* its body has returned to wait                       */
 };
 
 static _Atomic uint32_t test_finished;

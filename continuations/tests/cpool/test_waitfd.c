@@ -96,6 +96,67 @@ alone(struct work *w)
     CHECK_EQ(cpool_wait_fd(p[0], POLLIN, CPOOL_FOREVER, "closed"), -EBADF);
 }
 
+static void
+waits_for(struct work *w, int fd, int64_t deadline)
+{
+    CHECK_EQ(cpool_wait_fd_at_return(fd, POLLIN, deadline, "no stack"), 0);
+    w->n++;
+}
+
+/* What `alone` does, without a stack. */
+static void
+alone_at_return(struct work *w)
+{
+    switch (w->n) {
+    case 0:
+        open_pipe();
+        CHECK_EQ(cpool_wait_fd_at_return(-1, POLLIN, CPOOL_FOREVER, "bad"), -EBADF);
+        CHECK_EQ(cpool_wait_fd_at_return(999999, POLLIN, CPOOL_FOREVER, "bad"), -EBADF);
+        CHECK_EQ(cpool_wait_fd_at_return(INT32_MAX, POLLIN, CPOOL_FOREVER, "bad"), -ENOMEM);
+        int file = open("/", O_RDONLY | O_CLOEXEC);
+        CHECK_EQ(cpool_wait_fd_at_return(file, POLLIN, CPOOL_FOREVER, "directory"), -EPERM);
+        close(file);
+        nothing_left();
+        waits_for(w, p[0], cpool_now() + 1000000);
+        return;
+    case 1:
+        CHECK_EQ(cpool_waited_fd(), -ETIMEDOUT);
+        waits_for(w, p[0], 1);
+        return;
+    case 2:
+        CHECK_EQ(cpool_waited_fd(), -ETIMEDOUT);
+        nothing_left();
+        put(p[1]);
+        waits_for(w, p[0], CPOOL_FOREVER);
+        return;
+    case 3:
+        CHECK_EQ(cpool_waited_fd(), POLLIN);
+        get(p[0]);
+        cpool_unpark(cpool_current());
+        waits_for(w, p[0], cpool_now() + 1000000);
+        return;
+    case 4:
+        CHECK_EQ(cpool_waited_fd(), -ETIMEDOUT);
+        CHECK_EQ(cpool_park(0, "token"), 0);
+        cpool_interrupt(cpool_current());
+        waits_for(w, p[0], CPOOL_FOREVER);
+        return;
+    case 5:
+        CHECK_EQ(cpool_waited_fd(), -EINTR);
+        nothing_left();
+        close_fd(p[1]);
+        waits_for(w, p[0], CPOOL_FOREVER);
+        return;
+    case 6:
+        CHECK(cpool_waited_fd() & POLLHUP);
+        close_fd(p[0]);
+        CHECK_EQ(cpool_wait_fd_at_return(p[0], POLLIN, CPOOL_FOREVER, "closed"), -EBADF);
+        w->n = 100;
+        return;
+    }
+    CHECK(false);
+}
+
 /* The number comes back as another file, after a close that nobody announced. */
 static void
 reuse(struct work *w)
@@ -260,6 +321,29 @@ reads(struct work *w)
     }
 }
 
+/* The same without a stack. */
+static void
+reads_at_return(struct work *w)
+{
+    int fd = (int)(intptr_t)w->arg;
+    int r = w->waits ? cpool_waited_fd() : 0;
+    w->waits = false;
+    while (r >= 0) {
+        char c;
+        ssize_t n = read(fd, &c, 1);
+        if (n >= 0 || errno != EAGAIN) {
+            w->n = n >= 0 ? n : -errno;
+            return;
+        }
+        r = cpool_wait_fd_at_return(fd, POLLIN, CPOOL_FOREVER, "read");
+        if (r == 0) {
+            w->waits = true;
+            return;
+        }
+    }
+    w->n = r == -ECANCELED ? -EBADF : r;
+}
+
 static void
 polls(struct work *w)
 {
@@ -389,17 +473,23 @@ test_long_close(void)
 static void
 reads_after_a_while(struct work *w)
 {
-    int yields = (int)(w->n % 50);
+    int yields = w->waits ? 0 : (int)(w->n % 50);
     for (int i = 0; i < yields; i++) {
         cpool_yield();
     }
-    if (w->n % 2) {
+    switch (w->waits ? 0 : w->n % 3) {
+    case 0:
+        reads_at_return(w);
+        CHECK(w->waits || w->n == -EBADF);
+        break;
+    case 1:
         reads(w);
         CHECK_EQ(w->n, -EBADF);
-    }
-    else {
+        break;
+    case 2:
         polls(w);
         CHECK_EQ(w->n, POLLNVAL);
+        break;
     }
 }
 
@@ -560,7 +650,31 @@ forwards(struct work *w)
 }
 
 static void
-test_chain(int parallelism, int links, int messages)
+forwards_at_return(struct work *w)
+{
+    struct link *l = w->arg;
+    char c;
+    if (w->waits) {
+        w->waits = false;
+        CHECK(cpool_waited_fd() > 0);
+    }
+    ssize_t n;
+    while ((n = read(l->in, &c, 1)) != 0) {
+        if (n < 0) {
+            CHECK_EQ(cpool_wait_fd_at_return(l->in, POLLIN, CPOOL_FOREVER, "chain"), 0);
+            w->waits = true;
+            return;
+        }
+        w->n++;
+        while (write(l->out, &c, 1) < 0) {
+            CHECK(cpool_wait_fd(l->out, POLLOUT, CPOOL_FOREVER, "chain") > 0);
+        }
+    }
+    close_fd(l->out);
+}
+
+static void
+test_chain(int parallelism, int links, int messages, void (*body)(struct work *))
 {
     start(parallelism);
     struct link *l = calloc((size_t)links, sizeof(*l));
@@ -572,7 +686,7 @@ test_chain(int parallelism, int links, int messages)
         CHECK_EQ(pipe2(next, O_CLOEXEC | O_NONBLOCK), 0);
         l[i] = (struct link){in, next[1]};
         in = next[0];
-        w[i] = go(forwards, &l[i]);
+        w[i] = go(body, &l[i]);
     }
     fcntl(first[1], F_SETFL, 0);
     fcntl(in, F_SETFL, 0);
@@ -608,23 +722,29 @@ all(void)
     wait_finished(2);
     struct work *u = go(many, NULL);
     wait_finished(3);
+    struct work *x = go(alone_at_return, NULL);
+    wait_finished(4);
+    CHECK_EQ(x->n, 100);
     nothing_left();
     stop();
+    free(x);
     free(u);
     free(v);
     free(w);
     test_crowd();
     test_close();
-    void (*bodies[])(struct work *) = {reads, polls};
-    for (int i = 0; i < 4; i++) {
+    void (*bodies[])(struct work *) = {reads, polls, reads_at_return};
+    for (int i = 0; i < 6; i++) {
         test_begun_between(bodies[i / 2], i % 2);
         test_next_file(bodies[i / 2], i % 2);
     }
     test_long_close();
     test_race();
     test_many_from_outside();
-    test_chain(1, 50, (int)check_scale(400) / 8 * 8);
-    test_chain(3, 50, (int)check_scale(400) / 8 * 8);
+    for (int parallelism = 1; parallelism <= 3; parallelism += 2) {
+        test_chain(parallelism, 50, (int)check_scale(400) / 8 * 8, forwards);
+        test_chain(parallelism, 50, (int)check_scale(400) / 8 * 8, forwards_at_return);
+    }
 }
 
 int

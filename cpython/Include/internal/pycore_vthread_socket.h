@@ -38,6 +38,8 @@
  * short the next one waits first, since a try would surely say EAGAIN.
  */
 
+#include "pycore_vthread_soft.h"    // _PyVThread_AcceptOffer()
+
 typedef int (*vsock_func)(PySocketSockObject *s, void *data);
 
 // The stock way: detaches, and blocks the OS thread in the call; with a timeout, in poll(2)
@@ -218,10 +220,77 @@ vsock_set_drained(PySocketSockObject *s, int flags, Py_ssize_t got, Py_ssize_t a
     _Py_atomic_store_uint8_relaxed(&s->sock_vthread.drained, drained);
 }
 
-// recv() and recv_into().  `mem` NULL: *bytes is made when something can be received.
-// Returns how many bytes came, or -1; -2: make the plain call.
+// One try.  `mem` NULL: *bytes is made if something can be received.  Returns how many bytes came;
+// -1 with *err, which is 0 when an exception is set.
 static Py_ssize_t
-vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags)
+vsock_try_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
+               int *err)
+{
+    *err = 0;
+    PyObject *buf = NULL;
+    if (mem == NULL) {
+        buf = PyBytes_FromStringAndSize(NULL, len);
+        if (buf == NULL) {
+            return -1;
+        }
+        mem = PyBytes_AS_STRING(buf);
+    }
+    Py_ssize_t got = recv(s->sock_fd, mem, len, flags | MSG_DONTWAIT);
+    if (got < 0) {
+        *err = errno;
+        Py_XDECREF(buf);
+        return -1;
+    }
+    vsock_set_drained(s, flags, got, len);
+    if (buf != NULL) {
+        if (got != len) {
+            _PyBytes_Resize(&buf, got);
+        }
+        *bytes = buf;
+    }
+    return got;
+}
+
+struct vsock_recv_args {
+    Py_ssize_t len;
+    int flags;
+};
+
+static PyObject *
+vsock_soft_recv(PyObject *self, int ready, const void *arg)
+{
+    PySocketSockObject *s = (PySocketSockObject *)self;
+    const struct vsock_recv_args *a = arg;
+    if (!ready) {
+        PyErr_SetString(PyExc_TimeoutError, "timed out");
+        return NULL;
+    }
+    PyObject *bytes = NULL;
+    int err;
+    if (vsock_try_recv(s, NULL, &bytes, a->len, a->flags, &err) >= 0) {
+        return bytes;
+    }
+    // What was there another thread has; or the descriptor is non-blocking now.
+    if (err == EINTR || ((err == EAGAIN || err == EWOULDBLOCK)
+                         && (s->sock_timeout >= 0 || _PyVThread_FdBlocks(s->sock_fd))))
+    {
+        return NULL;
+    }
+    if (err != 0) {
+        errno = err;
+        s->errorhandler();
+    }
+    return NULL;
+}
+
+static const struct _PyVThread_SoftRead vsock_recv_read = {"socket recv", vsock_soft_recv};
+
+// recv() and recv_into().  `mem` NULL: *bytes is made when something can be received.
+// Returns how many bytes came, or -1; -2: make the plain call.  -1 without an exception: has
+// taken its offer, if `offered` (pycore_vthread_soft.h).
+static Py_ssize_t
+vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
+           int offered)
 {
     PyTime_t timeout = s->sock_timeout;
     if (len == 0 || !vsock_parks(s, 0, flags, timeout)) {
@@ -232,30 +301,23 @@ vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, i
     for (;;) {
         int err = EAGAIN;
         if (!wait_first) {
-            PyObject *buf = NULL;
-            char *into = mem;
-            if (mem == NULL) {
-                buf = PyBytes_FromStringAndSize(NULL, len);
-                if (buf == NULL) {
-                    return -1;
-                }
-                into = PyBytes_AS_STRING(buf);
-            }
-            Py_ssize_t got = recv(s->sock_fd, into, len, flags | MSG_DONTWAIT);
-            err = errno;
-            if (got >= 0) {
-                vsock_set_drained(s, flags, got, len);
-                if (bytes != NULL) {
-                    if (got != len) {
-                        _PyBytes_Resize(&buf, got);
-                    }
-                    *bytes = buf;
-                }
+            Py_ssize_t got = vsock_try_recv(s, mem, bytes, len, flags, &err);
+            if (got >= 0 || err == 0) {
                 return got;
             }
-            Py_XDECREF(buf);
         }
         wait_first = 0;
+        if (offered && (err == EAGAIN || err == EWOULDBLOCK)
+            && (timeout > 0 || (_PyVThread_FdBlocks(s->sock_fd)
+                                && !vsock_has_kernel_timeout(s->sock_fd, POLLIN))))
+        {
+            struct vsock_recv_args a = {len, flags};
+            if (_PyVThread_SoftRead((PyObject *)s, s->sock_fd, timeout, &vsock_recv_read,
+                                    &a, sizeof(a)))
+            {
+                return -1;
+            }
+        }
         switch (vsock_failed(s, err, POLLIN, timeout, deadline, "socket recv")) {
             case VSOCK_AGAIN:
                 break;
@@ -369,7 +431,7 @@ vsock_select(PySocketSockObject *s, int writing, PyTime_t interval, int connect)
     sock_call_ex(s, 0, func, data, 0, NULL, (s)->sock_timeout)
 #define vsock_send_rest(s, sent, flags, ...) (sent)
 #define vsock_select(s, writing, interval, connect) (-1)
-#define vsock_recv(s, mem, bytes, len, flags) (-2)
+#define vsock_recv(s, mem, bytes, len, flags, offered) ((void)(offered), -2)
 #define vsock_connect_begin(s) 0
 #define vsock_connect_end(s, changed) ((void)0)
 #define vsock_note_option(level, option) ((void)0)

@@ -63,6 +63,15 @@ struct _PyVThread_SoftOps {
     PyObject *(*finish)(PyObject *object, int done, void *arg);
 };
 
+// How a builtin that has taken an offer reads from a descriptor of `object`.
+struct _PyVThread_SoftRead {
+    const char *reason;             // static string: what it waits for
+    // Called attached when there seems to be something (ready), or the time is over.  The
+    // call's result, or NULL with an exception; NULL without one: waits for more.  Does not
+    // block.
+    PyObject *(*call)(PyObject *object, int ready, const void *arg);
+};
+
 #ifdef Py_GIL_DISABLED
 
 // --- The eval loop ------------------------------------------------------------------------
@@ -239,6 +248,12 @@ PyAPI_FUNC(int) _PyVThread_SoftSleep(PyTime_t timeout);
 PyAPI_FUNC(int) _PyVThread_SoftWait(PyObject *object, void *addr, PyTime_t timeout,
                                     const struct _PyVThread_SoftOps *ops);
 
+// Waits for at most `timeout` ns (< 0: for ever) until `fd` of `object`, which is kept alive,
+// can be read.  `arg`, at most 16 bytes, is copied.
+PyAPI_FUNC(int) _PyVThread_SoftRead(PyObject *object, int fd, PyTime_t timeout,
+                                    const struct _PyVThread_SoftRead *read,
+                                    const void *arg, size_t size);
+
 // For ops of a PyMutex, and of a PyEvent.
 extern int _PyMutex_SoftGet(PyObject *object, void *m, int may_queue, PyTime_t since,
                             void *arg);
@@ -283,6 +298,7 @@ extern int _PyVThread_EnableSoftPark(int enable);
 #define _PyEvent_SoftGet NULL
 #define _PyVThread_SoftWait(object, addr, timeout, ops) ((void)(ops), 0)
 #define _PyVThread_SoftLock(object, m, timeout, ops) ((void)(ops), 0)
+#define _PyVThread_SoftRead(object, fd, timeout, read, arg, size) 0
 
 #endif
 

@@ -64,16 +64,23 @@ struct _PyVThread_Soft {
     // Attached: makes the call's result, or raises, or says what to wait for (by `how` and
     // `until`) and returns NULL.
     PyObject *(*step)(struct _PyVThread *vt);
-    const struct _PyVThread_SoftOps *ops;
-    PyObject *object;               // strong, or NULL; has what `addr` points to
-    void *addr;
+    union {
+        const struct _PyVThread_SoftOps *ops;
+        const struct _PyVThread_SoftRead *read;
+    };
+    PyObject *object;               // strong, or NULL; has what `addr` points to, or `fd`
+    union {
+        void *addr;
+        int fd;
+    };
     PyTime_t since, deadline;       // of the whole wait
     PyTime_t until;                 // of the park at hand
     PyObject *result;               // strong
-    enum { _PyVThread_SOFT_PARK, _PyVThread_SOFT_SLEEP } how;
+    enum { _PyVThread_SOFT_PARK, _PyVThread_SOFT_SLEEP, _PyVThread_SOFT_READ } how : 8;
     bool begun;                     // the wait
     bool woken;                     // it has ended by a waker
-    _Py_park_arg_storage arg;       // which has written this
+    int ended;                      // of a wait for a descriptor, as cpool_wait_fd() says it
+    _Py_park_arg_storage arg;       // what a waker has written; of a read: the call's own
 };
 
 struct _PyVThread {
@@ -148,6 +155,8 @@ void _PyVThread_AfterMount(struct _PyVThread *vt);
 
 // --- vthread_park.c ----------------------------------------------------------------------
 
+// What _PyVThread_WaitFd() returns when a wait has ended so, by cpool_wait_fd() without -EINTR.
+int _PyVThread_WaitedFd(int ended);
 // vt, attached, leaves its stack for good: detaches.  _PyVThread_AttachAfterPark() undoes it.
 void _PyVThread_DetachToPark(struct _PyVThread *vt);
 
