@@ -15,10 +15,10 @@ extern "C" {
  * allows 65,530, and a page of 4 KiB each for what is mostly three frames of 200 bytes.
  *
  *     platform thread      16 KiB mapping --> 16 KiB mapping --> ...       as on stock
- *     virtual thread       first, given  --> 384 bytes --> 768 --> ... --> 16 KiB, malloc'ed
+ *     virtual thread       first, given  --> 384 bytes --> 576 --> ... --> 16 KiB, malloc'ed
  *
  * The first chunk of a virtual thread is part of the memory of that thread and is never
- * freed.  The others double, so a thread that is ten frames deep does not pay for a
+ * freed.  The others grow by half, so a thread that is ten frames deep does not pay for a
  * hundred, and a deep one does not come here often.  A thread that parks gives back the
  * chunk that it keeps for the next call.
  *
@@ -53,7 +53,7 @@ _PyDataStack_ChunkSize(PyThreadState *tstate, int size)
         _PyStackChunk *last = tstate->datastack_chunk;
         bool is_second = last == NULL || last->previous == NULL;
         bytes = is_second ? _PyDataStack_SMALL_CHUNK_SIZE
-                : Py_MIN(2 * (int)last->size, _PyDataStack_CHUNK_SIZE);
+                : Py_MIN((int)last->size / 16 * 24, _PyDataStack_CHUNK_SIZE);
         overhead = _PyDataStack_SMALL_OVERHEAD;
     }
     while (bytes < (int)sizeof(PyObject *) * (size + overhead)) {

@@ -45,7 +45,7 @@ extern "C" {
 
 // Room for the two frames that a Thread begins with (248 bytes) and an ordinary one (80 bytes
 // and its locals and stack, 110 to 250 together); deeper threads grow by chunks of their own.
-#define _PyVThread_CHUNK_SIZE 448
+#define _PyVThread_CHUNK_SIZE 512
 
 // What interrupts a thread (vthread_interrupt.c).  It outlives the thread, for interrupts that
 // come late.
