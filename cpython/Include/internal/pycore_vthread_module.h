@@ -8,8 +8,8 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-/* Extension modules whose frames may be on the stack of a virtual thread that leaves its
- * OS thread: vthread_park_safe.c. */
+/* Extension modules: those whose frames may be on the stack of a virtual thread that leaves its
+ * OS thread (vthread_park_safe.c), and one that can't be used there (vthread_greenlet.c). */
 
 // Of moduleobject.c, for each extension module that is made: `park_safe` says whether its
 // slot Py_mod_park_safe does.  Raises nothing.
@@ -22,6 +22,13 @@ extern int _PyVThread_DeclareParkSafe(PyObject *name);
 extern void _PyVThread_MarkParkSafe(PyObject *module);
 // A set of all names that were declared.
 extern PyObject *_PyVThread_ParkSafeNames(void);
+
+// Of import.c, for each extension module that has been loaded and executed.  Raises nothing.
+#ifdef Py_GIL_DISABLED
+extern void _PyVThread_ModuleReady(PyObject *module);
+#else
+#  define _PyVThread_ModuleReady(module) ((void)0)
+#endif
 
 #ifdef __cplusplus
 }

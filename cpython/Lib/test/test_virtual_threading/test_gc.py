@@ -1,11 +1,14 @@
 """Garbage collection beside virtual threads that run, park, start and end."""
 
 import gc
+import io
 import threading
 import unittest
+import warnings
 import weakref
 
 from test import support
+from test.support import os_helper
 from test.test_virtual_threading.util import COUNT, TestCase
 from virtual_threading import spawn, yield_now
 
@@ -55,6 +58,65 @@ class CollectionTests(TestCase):
         self.call_all([gc.collect] * 10)
         stop.set()
         self.join(threads)
+
+    def drop(self, make):
+        """Collects what another OS thread has made, which does not come to merge it."""
+        box = []
+        made, end = threading.Event(), self.make_event()
+
+        def own():
+            box.append(make())
+            made.set()
+            end.wait()
+
+        owner = threading.Thread(target=own)
+        owner.start()
+        self.wait_for(made)
+        with support.catch_unraisable_exception() as caught:
+            box.clear()
+            gc.collect()
+            self.assertIsNone(caught.unraisable)
+        end.set()
+        owner.join()
+
+    def test_in_order(self):
+        # Each level of what is dropped waits for its owner in its turn.
+        log = []
+
+        class Level:
+            def __init__(self, number, below):
+                self.number, self.below = number, below
+            def __del__(self):
+                log.append(self.number)
+
+        def chain(length):
+            below = None
+            for number in reversed(range(length)):
+                below = Level(number, below)
+            return below
+
+        self.drop(lambda: chain(20))
+        self.assertEqual(log, list(range(20)))
+        log.clear()
+        self.drop(lambda: chain(1000))
+        self.assertEqual(sorted(log), list(range(1000)))
+
+    def test_exported_buffer(self):
+        self.drop(lambda: io.BytesIO(b"x").getbuffer())
+
+    def test_unflushed_file(self):
+        self.addCleanup(os_helper.unlink, os_helper.TESTFN)
+
+        def make():
+            file = open(os_helper.TESTFN, "wb")
+            file.write(b"data")
+            return file
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            self.drop(make)
+        with open(os_helper.TESTFN, "rb") as file:
+            self.assertEqual(file.read(), b"data")
 
     def test_parked_threads_keep_what_they_hold(self):
         event = self.make_event()
