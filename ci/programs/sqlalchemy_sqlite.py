@@ -1,4 +1,4 @@
-"""SQLAlchemy's pool and sessions on sqlite, from a hundred threads."""
+"""SQLAlchemy's pool and sessions on sqlite, from fifty threads."""
 
 import tempfile
 import threading
@@ -6,7 +6,7 @@ import threading
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-THREADS, ROWS = 100, 20
+THREADS, ROWS = 50, 10
 
 
 class Base(DeclarativeBase):
