@@ -1,5 +1,6 @@
 """Flask, served by waitress's threads."""
 
+import logging
 import threading
 import time
 
@@ -8,6 +9,7 @@ from waitress.server import create_server
 
 from web import CLIENTS, fetch_all
 
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)    # says how long it is
 app = Flask(__name__)
 
 
