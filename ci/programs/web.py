@@ -1,10 +1,15 @@
 """What the programs that serve HTTP share: many clients that keep their connections."""
 
 import http.client
+import resource
 import threading
 
 CLIENTS = 2_000
 REQUESTS = 3
+
+# Both ends of each connection are in this process, and the usual soft limit is 1,024.
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def fetch_all(port):
