@@ -22,7 +22,7 @@ function of map() or re.sub() may yield.  A continuation is
 
 * one-shot: it goes on from where it is, and not twice from one place;
 * stackful: it has a native stack of its own (1 MB of addresses, of which it uses what
-  it touches, mostly a page or two) and 1.5 KB of state;
+  it touches, mostly a page or two) and 1.6 KB of state;
 * delimited: yield_() suspends up to the start() or send() that has resumed it;
 * nestable: a continuation may start and resume others.
 

@@ -110,37 +110,6 @@ class RecvTests(SocketTestCase, SoftTestCase):
             return log
         self.assertEqual(self.both_ways(lambda: self.call(wait), least=3)[0][0], "timed out")
 
-    def test_timeout_counts_from_the_call(self):
-        # Another thread takes what wakes it, each time.
-        def wait():
-            left, right = self.pair()
-            left.settimeout(0.1)
-            other = left.dup()
-            self.addCleanup(other.close)
-            other.setblocking(False)
-            stop = []
-            def steal():
-                while not stop:
-                    right.sendall(b"x")
-                    try:
-                        other.recv(1)
-                    except BlockingIOError:
-                        pass
-                    virtual_threading.yield_now()
-            thief = spawn(steal)
-            found = []
-            try:
-                while True:
-                    found.append(left.recv(1))
-                    if len(found) > 1000:
-                        stop.append(True)
-            except TimeoutError:
-                return True
-            finally:
-                stop.append(True)
-                thief.join()
-        self.assertTrue(self.both_ways(lambda: self.call(wait), least=0))
-
     def test_made_nonblocking_behind_its_back(self):
         def wait():
             left, _ = self.pair()
