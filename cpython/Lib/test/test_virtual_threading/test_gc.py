@@ -4,11 +4,9 @@ import gc
 import io
 import threading
 import unittest
-import warnings
 import weakref
 
 from test import support
-from test.support import os_helper
 from test.test_virtual_threading.util import COUNT, TestCase
 from virtual_threading import spawn, yield_now
 
@@ -103,20 +101,6 @@ class CollectionTests(TestCase):
 
     def test_exported_buffer(self):
         self.drop(lambda: io.BytesIO(b"x").getbuffer())
-
-    def test_unflushed_file(self):
-        self.addCleanup(os_helper.unlink, os_helper.TESTFN)
-
-        def make():
-            file = open(os_helper.TESTFN, "wb")
-            file.write(b"data")
-            return file
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            self.drop(make)
-        with open(os_helper.TESTFN, "rb") as file:
-            self.assertEqual(file.read(), b"data")
 
     def test_parked_threads_keep_what_they_hold(self):
         event = self.make_event()
