@@ -3,11 +3,12 @@
 The frames of scipy's own code lie on the stack meanwhile, so such a thread keeps its OS thread.
 """
 
-import threading
 import time
 
 import numpy as np
 from scipy import integrate, optimize
+
+from threads import run_all
 
 THREADS = 100
 
@@ -32,21 +33,5 @@ def solve(number):
     assert np.isclose(value, 2 * number), value
 
 
-failures = []
-
-
-def run(number):
-    try:
-        solve(number)
-    except BaseException as exc:
-        failures.append(exc)
-
-
-threads = [threading.Thread(target=run, args=(n,)) for n in range(THREADS)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-if failures:
-    raise failures[0]
+run_all(solve, THREADS)
 print(f"{THREADS} threads, 4 solvers each")

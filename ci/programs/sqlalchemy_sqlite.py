@@ -1,10 +1,11 @@
 """SQLAlchemy's pool and sessions on sqlite, from fifty threads."""
 
 import tempfile
-import threading
 
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from threads import run_all
 
 THREADS, ROWS = 50, 10
 
@@ -24,23 +25,13 @@ with tempfile.TemporaryDirectory() as directory:
     engine = create_engine(f"sqlite:///{directory}/test.db", pool_size=10,
                            pool_timeout=600, connect_args={"timeout": 600})
     Base.metadata.create_all(engine)
-    failures = []
 
     def insert(thread):
-        try:
-            for number in range(ROWS):
-                with Session(engine) as session, session.begin():
-                    session.add(Row(thread=thread, number=number))
-        except BaseException as exc:
-            failures.append(exc)
+        for number in range(ROWS):
+            with Session(engine) as session, session.begin():
+                session.add(Row(thread=thread, number=number))
 
-    threads = [threading.Thread(target=insert, args=(n,)) for n in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    run_all(insert, THREADS)
     with Session(engine) as session:
         found = session.execute(select(Row.thread, func.count(), func.sum(Row.number))
                                 .group_by(Row.thread).order_by(Row.thread)).all()

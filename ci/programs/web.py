@@ -4,6 +4,8 @@ import http.client
 import resource
 import threading
 
+from threads import run_all
+
 CLIENTS = 2_000
 REQUESTS = 3
 
@@ -19,7 +21,6 @@ def fetch_all(port):
     that all connections are open at once.
     """
     all_connected = threading.Barrier(CLIENTS)
-    failures = []
 
     def client(number):
         try:
@@ -34,16 +35,11 @@ def fetch_all(port):
                 if request == 0:
                     all_connected.wait()
             connection.close()
-        except BaseException as exc:
-            failures.append(f"client {number}: {exc!r}")
+        except threading.BrokenBarrierError:
+            pass                # another client has failed, and says why
+        except BaseException:
             all_connected.abort()
+            raise
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise SystemExit(f"{len(failures)} of {CLIENTS} clients failed, the first one:\n"
-                         f"{failures[0]}")
+    run_all(client, CLIENTS)
     print(f"{CLIENTS} clients, {CLIENTS * REQUESTS} replies")

@@ -100,6 +100,14 @@ vsock_parks(PySocketSockObject *s, int writing, int flags, PyTime_t timeout)
     return 1;
 }
 
+// A descriptor without a timeout of ours, which a try has found not ready: may the thread wait,
+// or would the plain call return, or time out by itself?
+static inline int
+vsock_would_block(int fd, short events)
+{
+    return _PyVThread_FdBlocks(fd) && !vsock_has_kernel_timeout(fd, events);
+}
+
 enum vsock_wait { VSOCK_ERROR = -1, VSOCK_AGAIN, VSOCK_PLAIN };
 
 // Parks until the socket is ready for `events`, or the time is over.  AGAIN: try again.
@@ -117,7 +125,7 @@ vsock_wait(PySocketSockObject *s, short events, PyTime_t timeout, PyTime_t deadl
         left = _PyDeadline_Get(deadline);
         left = Py_MAX(left, 0);
     }
-    else if (!_PyVThread_FdBlocks(fd) || vsock_has_kernel_timeout(fd, events)) {
+    else if (!vsock_would_block(fd, events)) {
         return VSOCK_PLAIN;
     }
     int ready = left == 0 ? 0 : _PyVThread_WaitFd(fd, events, left, reason);
@@ -308,8 +316,7 @@ vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, i
         }
         wait_first = 0;
         if (offered && (err == EAGAIN || err == EWOULDBLOCK)
-            && (timeout > 0 || (_PyVThread_FdBlocks(s->sock_fd)
-                                && !vsock_has_kernel_timeout(s->sock_fd, POLLIN))))
+            && (timeout > 0 || vsock_would_block(s->sock_fd, POLLIN)))
         {
             struct vsock_recv_args a = {len, flags};
             if (_PyVThread_SoftRead((PyObject *)s, s->sock_fd, timeout, &vsock_recv_read,
