@@ -72,6 +72,7 @@ struct cpool_task {
     } timer;
     struct cpool_waiter wait;           /* cpool_wait_fd                              */
     uint32_t flags;                     /* enum cpool_task_flags                      */
+    uint32_t partner;                   /* the pool's: whom it talks to, see pair.c   */
     void *host_data;                    /* the host's, never read by the pool         */
 };
 

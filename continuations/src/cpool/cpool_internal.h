@@ -158,6 +158,8 @@ struct cpool_carrier {
     int64_t wanted_since;               /* others want its slot since; 0: not noticed  */
     bool cede_poll;                     /* its last poll brought work for others only  */
     uint32_t skipped;                   /* yields that returned at once                */
+    uint32_t woke;                      /* whom the mounted task woke elsewhere, and   */
+    int64_t woke_at;                    /* when; 0: nobody.  See pair.c                */
     uint64_t blocked_status;            /* of the slot, after block_begin              */
     size_t sticky_count;                /* suspended sticky tasks                      */
     void *altstack;
@@ -405,6 +407,11 @@ void cpool__ready(struct cpool_task *t);
 void cpool__ready_local(struct cpool_task *t);
 void cpool__ready_list(struct cpool_task *list);
 void cpool__entry(void *arg);
+
+/* pair.c */
+bool cpool__pair_meets(struct cpool_carrier *c, struct cpool_task *t);
+void cpool__pair_parks(struct cpool_carrier *c, struct cpool_task *t);
+void cpool__pair_at_once(int64_t ns);   /* for tests; 0: the default                   */
 
 /* slot.c */
 int  cpool__slots_grow(int n);

@@ -25,11 +25,13 @@
  *      block.c     what happens when it blocks in the kernel
  *      monitor.c   what nobody else would notice
  *      reclaim.c   which stacks of parked tasks are frozen, and when
+ *      pair.c      which two tasks are better off on one slot
  *
  * Rejected:
  *      - One global queue.  Its lock is the limit at some 5 million switches a second.
- *      - Waking tasks where their waker runs (Go, tokio).  Moving is cheap there; here what
- *        a thread made is counted cheaply only on the carrier that made it.
+ *      - Waking tasks where their waker runs (Go, tokio), but for those of pair.c.  Moving is
+ *        cheap there; here what a thread made is counted cheaply only on the carrier that
+ *        made it.
  *      - Slots that idle carriers give back to a list (Go's idle Ps).  Started tasks have a
  *        home, so a waker wants that slot and not any; a sleeping carrier stays in its
  *        slot, and the slot is taken from it when somebody else needs one.

@@ -139,7 +139,7 @@ cpool__ready(struct cpool_task *t)
         int n = CPOOL__LOAD(&cpool__pool.parallelism);
         cpool__push_remote(cpool__slot((int)(cpool__random(mine) % (unsigned)n)), t);
     }
-    else if (t->home == mine) {
+    else if (t->home == mine || (mine != NULL && cpool__pair_meets(c, t))) {
         cpool__push_started(mine, t);
     }
     else {

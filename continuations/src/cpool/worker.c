@@ -301,6 +301,9 @@ static void
 commit_park(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
 {
     CPOOL__COUNT(s, parks);
+    if (c->woke != 0) {
+        cpool__pair_parks(c, t);
+    }
     if (t->flags & CPOOL_TASK_STICKY) {
         c->sticky_count++;
     }
@@ -403,6 +406,7 @@ run(struct cpool_carrier *c, struct cpool_task *t)
         cpool__thaw(s, t);
     }
     c->ran = true;
+    c->woke = 0;
     CPOOL__STORE(&s->tick, CPOOL__LOAD(&s->tick) + 1);
     CPOOL__STORE(&c->task, t);
     c->action = CPOOL__DO_END;
