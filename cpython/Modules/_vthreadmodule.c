@@ -30,57 +30,45 @@ get_state(PyObject *module)
 static PyObject *
 start_joinable_thread(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"function", "handle", "daemon", "thread", "context", NULL};
+    static char *keywords[] = {"function", "handle", "daemon", "thread", "context", "args",
+                               NULL};
+    module_state *state = get_state(module);
     PyObject *function, *handle = Py_None, *thread = NULL, *context = Py_None;
+    PyObject *call_args = state->empty_tuple;
     int daemon = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op$OO:start_joinable_thread", keywords,
-                                     &function, &handle, &daemon, &thread, &context)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op$OOO!:start_joinable_thread", keywords,
+                                     &function, &handle, &daemon, &thread, &context,
+                                     &PyTuple_Type, &call_args)) {
         return NULL;
     }
     if (!PyCallable_Check(function)) {
         PyErr_SetString(PyExc_TypeError, "thread function must be callable");
         return NULL;
     }
-    module_state *state = get_state(module);
-    PyObject *func, *func_args;
-    if (context == Py_None) {
-        func = Py_NewRef(function);
-        func_args = Py_NewRef(state->empty_tuple);
-    }
-    else {
-        if (!PyContext_CheckExact(context)) {
-            PyErr_SetString(PyExc_TypeError, "context must be a contextvars.Context or None");
-            return NULL;
-        }
-        func = PyObject_GetAttrString(context, "run");
-        if (func == NULL) {
-            return NULL;
-        }
-        func_args = PyTuple_Pack(1, function);
-        if (func_args == NULL) {
-            Py_DECREF(func);
-            return NULL;
-        }
+    if (context != Py_None && !PyContext_CheckExact(context)) {
+        PyErr_SetString(PyExc_TypeError, "context must be a contextvars.Context or None");
+        return NULL;
     }
     PyThreadState *tstate = _PyVThread_New(_PyInterpreterState_GET(), thread);
-    PyObject *res = NULL;
-    if (tstate != NULL) {
-        res = _PyThread_StartVirtual(state->thread_module, tstate, func, func_args,
-                                     handle, daemon);
+    if (tstate == NULL) {
+        return NULL;
     }
-    Py_DECREF(func);
-    Py_DECREF(func_args);
-    return res;
+    if (context != Py_None) {
+        _PyVThread_FromState(tstate)->context = Py_NewRef(context);
+    }
+    return _PyThread_StartVirtual(state->thread_module, tstate, function, call_args, handle,
+                                  daemon);
 }
 
 PyDoc_STRVAR(start_joinable_thread_doc,
 "start_joinable_thread($module, /, function, handle=None, daemon=True, *,\n"
-"                      thread=None, context=None)\n"
+"                      thread=None, context=None, args=())\n"
 "--\n\n"
-"Call function() on a new virtual thread and return its handle.\n\n"
+"Call function(*args) on a new virtual thread and return its handle.\n\n"
 "As _thread.start_joinable_thread.  `thread` is kept alive until the thread ends, and\n"
-"is what current() returns in it.  With a contextvars.Context as `context` the function\n"
-"is called by context.run().  Raises RuntimeError when the thread can't be started.");
+"is what current() returns in it; its _failed() is called for the call's exception.  With\n"
+"a contextvars.Context as `context` all of that runs in it.  Raises RuntimeError when the\n"
+"thread can't be started.");
 
 static PyObject *
 current(PyObject *module, PyObject *Py_UNUSED(ignored))

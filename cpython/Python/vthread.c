@@ -64,6 +64,22 @@ _PyVThread_Spawn(PyThreadState *tstate, void (*run)(void *), void *arg)
     return 0;
 }
 
+int
+_PyVThread_ReportFailure(PyThreadState *tstate)
+{
+    struct _PyVThread *vt = ((_PyThreadStateImpl *)tstate)->vthread;
+    if (vt == NULL || vt->thread == NULL) {
+        return 0;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyErr_SetHandledException(exc);
+    PyObject *res = PyObject_CallMethod(vt->thread, "_failed", NULL);
+    PyErr_SetHandledException(NULL);
+    Py_DECREF(exc);
+    Py_XDECREF(res);
+    return res != NULL;             // else what was raised in it is to be reported
+}
+
 void
 _PyVThread_Discard(PyThreadState *tstate)
 {
@@ -74,7 +90,13 @@ _PyVThread_Discard(PyThreadState *tstate)
 void
 _PyVThread_ClearingSlow(PyThreadState *tstate)
 {
-    _PyVThread_DropInterrupts(_PyVThread_FromState(tstate));
+    struct _PyVThread *vt = _PyVThread_FromState(tstate);
+    _PyVThread_DropInterrupts(vt);
+    if (vt->context != NULL && tstate == _PyThreadState_GET()      // else it has not begun
+        && PyContext_Exit(vt->context) < 0)
+    {
+        PyErr_WriteUnraisable(vt->context);
+    }
 }
 
 void
@@ -82,6 +104,7 @@ _PyVThread_Clear(PyThreadState *tstate)
 {
     struct _PyVThread *vt = _PyVThread_FromState(tstate);
     vt->hidden = true;
+    Py_CLEAR(vt->context);
     Py_CLEAR(vt->thread);
 }
 

@@ -316,6 +316,10 @@ _PyVThread_RunOutermost(PyThreadState *tstate, PyObject *func, PyObject *args,
     else {
         _PyInterpreterFrame *frame = NULL;
         if (vt != NULL) {
+            if (vt->context != NULL && PyContext_Enter(vt->context) < 0) {
+                Py_CLEAR(vt->context);
+                return NULL;
+            }
             frame = push_frame(tstate, func, args, kwargs);
         }
         if (frame == NULL) {

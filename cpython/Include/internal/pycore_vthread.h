@@ -90,6 +90,9 @@ extern PyThreadState *_PyVThread_New(PyInterpreterState *interp, PyObject *threa
 // caller disposes of it with _PyVThread_Discard().
 extern int _PyVThread_Spawn(PyThreadState *tstate, void (*run)(void *), void *arg);
 extern void _PyVThread_Discard(PyThreadState *tstate);
+// The call of the caller's virtual thread has raised: true if the exception went to the
+// `thread` that represents it.
+extern int _PyVThread_ReportFailure(PyThreadState *tstate);
 
 static inline int
 _PyVThread_IsState(PyThreadState *tstate)

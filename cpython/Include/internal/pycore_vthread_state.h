@@ -43,8 +43,9 @@ extern "C" {
 #include "pycore_vthread_park.h"    // struct wait_entry
 #include "pycore_vthread_soft.h"
 
-// Room for the two frames that a Thread begins with (248 bytes) and an ordinary one (80 bytes
-// and its locals and stack, 110 to 250 together); deeper threads grow by chunks of their own.
+// Room for an ordinary frame (80 bytes and its locals and stack, 110 to 150 together) and what
+// it mostly waits in: Queue.get() and Condition.wait() take 344.  Deeper threads grow by chunks
+// of their own.
 #define _PyVThread_CHUNK_SIZE 512
 
 // What interrupts a thread (vthread_interrupt.c).  It outlives the thread, for interrupts that
@@ -91,6 +92,7 @@ struct _PyVThread {
     void (*run)(void *);            // N
     void *run_arg;                  // N
     PyObject *thread;               // N, T: strong; what current() returns
+    PyObject *context;              // N, T: strong; what it runs in, if it was given one
     struct _PyVThread_Alarm *alarms;    // T: the last one that was set first
     int64_t next_alarm;             // T: the earliest of their times, if there are any
     int64_t since;                  // T: when it last began to wait, coarse monotonic ns

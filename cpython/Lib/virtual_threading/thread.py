@@ -20,6 +20,7 @@ import sys
 import threading
 
 from contextvars import Context
+from types import FunctionType, MethodType
 
 from .interrupt import Interrupted
 
@@ -90,8 +91,22 @@ class Thread(threading.Thread):
             raise RuntimeError("thread.__init__() not called") from None
         if handle.ident:
             raise RuntimeError("threads can only be started once")
-        _start(self._bootstrap, handle, self._daemonic,
-               thread=self, context=self._context)
+        target = getattr(self, '_target', None)
+        if type(target) in _PYTHON_CALLS and self._only_calls():
+            # The call is all that this thread does: it needs no frames on the way to it.
+            _start(target, handle, self._daemonic,
+                   thread=self, context=self._context, args=self._args)
+            del self._target, self._args, self._keywords
+        else:
+            _start(self._bootstrap, handle, self._daemonic,
+                   thread=self, context=self._context)
+
+    def _only_calls(self):
+        # No run() but the one below, no keywords, and no hooks that want to see run().
+        return (getattr(self.run, '__func__', None) is _plain_run
+                and not getattr(self, '_keywords', True)
+                and type(getattr(self, '_args', None)) is tuple
+                and not threading._trace_hook and not threading._profile_hook)
 
     def run(self):
         """The thread's activity: calls the target.  May be overridden."""
@@ -119,14 +134,16 @@ class Thread(threading.Thread):
             if threading._profile_hook:
                 sys.setprofile(threading._profile_hook)
             self.run()
-        except Interrupted:
-            pass                # it was asked to end, as by SystemExit
         except:
-            # A daemon that wakes up while the interpreter is taken apart fails in
-            # ways that nobody can act on.
-            if self._daemonic and sys is None:
-                return
-            self._invoke_excepthook(self)
+            self._failed()
+
+    def _failed(self):
+        # Called for the exception of the thread's call, which is being handled.
+        if self._daemonic and sys is None:
+            return              # taken apart: it fails in ways that nobody can act on
+        if isinstance(sys.exception(), Interrupted):
+            return              # it was asked to end, as by SystemExit
+        self._invoke_excepthook(self)
 
     # One for all threads.  threading makes one for each, so that it can report with
     # the hooks and modules of the time of the thread's creation when those are gone.
@@ -279,6 +296,10 @@ class Thread(threading.Thread):
     def _after_fork(self, new_ident=None):
         # The handles of threads that the child does not have are done already.
         pass
+
+
+_plain_run = Thread.run
+_PYTHON_CALLS = (FunctionType, MethodType)
 
 
 class _Started:

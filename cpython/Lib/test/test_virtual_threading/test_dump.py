@@ -72,7 +72,7 @@ class DumpTests(TestCase):
     def test_from_a_virtual_thread(self):
         text = self.call(self.dump)
         self.assertIn("running", text)
-        self.assertIn("in Thread._bootstrap", text)
+        self.assertIn("in DumpTests.dump", text)
 
     def test_default_file(self):
         self.start("on stderr")

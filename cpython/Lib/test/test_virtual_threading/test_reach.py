@@ -152,6 +152,10 @@ def traced():
     pass
 
 
+# The interpreter itself reads states of threads that have ended: gh-137400.
+crashes = sys.version_info < (3, 13, 10)
+
+
 class AllThreadsMixin:
     """set_all(function) sets it in all threads; get() tells the caller's."""
 
@@ -180,6 +184,7 @@ class AllThreadsMixin:
         self.assertEqual(results, [hook] * COUNT)
         self.assertEqual(len(self.seen), COUNT)
 
+    @unittest.skipIf(crashes, "gh-137400")
     def test_running(self):
         def run():
             while not stop.is_set():
@@ -234,6 +239,7 @@ class AllThreadsMixin:
         del hook
         self.wait_until(lambda: gc.collect() >= 0 and ref() is None, "no references")
 
+    @unittest.skipIf(crashes, "gh-137400")
     def test_threads_come_and_go(self):
         # When no thread has a function any more, no code stays instrumented.
         def instrumented():

@@ -125,8 +125,7 @@ class OtherWaitsTests(SoftTestCase):
                 return ident == threading.get_native_id()
         self.assertTrue(self.both_ways(lambda: self.call(wait), soft=False))
 
-    def test_threads_of_other_kinds(self):
-        # The outermost call is no Python function: the ordinary park.
+    def test_context(self):
         var = contextvars.ContextVar("var", default=0)
         def wait(log):
             time.sleep(0.001)
@@ -140,7 +139,7 @@ class OtherWaitsTests(SoftTestCase):
                 thread.start()
             self.join(threads)
             return log
-        self.assertEqual(self.both_ways(run, soft=False), [5])
+        self.assertEqual(self.both_ways(run), [5])
 
     def test_subclass(self):
         class Sleeper(virtual_threading.Thread):
