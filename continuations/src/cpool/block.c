@@ -49,7 +49,8 @@ begin(struct cpool_carrier *c, const char *reason)
     /* release: partner cpool__slot_take, by which the holder's side changes hands */
     atomic_store_explicit(&s->status, status, memory_order_release);
     if (CPOOL__LOAD(&cpool__pool.nap) == CPOOL__NAP_LIGHT
-        && (cpool__slot_has_tasks(s) || cpool__queue_len(&cpool__pool.injector) != 0)) {
+        && (cpool__slot_has_tasks(s) || cpool__queue_len(&cpool__pool.injector) != 0
+            || CPOOL__LOAD(&cpool__pool.wanting.len) != 0)) {
         cpool__monitor_poke_slow();
     }
 }

@@ -19,9 +19,9 @@
  * slice ahead at most while anything runs.  So a task runs 1 to 1.5 slices before it is
  * asked to yield, and a pool under load costs some 200 looks a second.
  *
- * Naps.  LIGHT: block_begin pokes the monitor if work waits behind it, since the next look
- * could be milliseconds away and handoff_ns is microseconds.  Most blocking calls are
- * short, so a poke that led to nothing makes the following sleep unpokable (NONE) and
+ * Naps.  LIGHT: block_begin pokes the monitor if work waits behind it, and so does a
+ * carrier that wants a slot and finds none, since the next look could be a second away
+ * and handoff_ns is microseconds.  Most blocking calls are short, so a poke that led to nothing makes the following sleep unpokable (NONE) and
  * twice as long as the last such sleep, up to a millisecond: programs that enter and leave
  * the kernel all the time pay for at most 1,000 looks a second, and those that really
  * block get their hand-off after some tens of microseconds.
@@ -64,6 +64,7 @@ struct look {
     bool work;                  /* any carrier could take some                         */
     bool stuck;                 /* there is work, and no carrier was to be had for it  */
     bool moved;                 /* some slot is not as it was at the last look         */
+    int wanting;                /* carriers that wanted a slot when it began           */
 };
 
 /* Monitor only. */
@@ -292,7 +293,8 @@ static struct look
 look(void)
 {
     struct cpool__pool *p = &cpool__pool;
-    struct look l = {.now = cpool_now(), .next = CPOOL_FOREVER};
+    struct look l = {.now = cpool_now(), .next = CPOOL_FOREVER,
+                     .wanting = atomic_load(&p->wanting.len)};
     l.sleeper = cpool__sleeping_slot(0) >= 0;
     for (int i = 0; i < cpool__slot_count(); i++) {
         struct cpool_slot *s = cpool__slot(i);
@@ -384,8 +386,13 @@ monitor_main(void *arg)
             cpool__futex_wait(&p->nap, CPOOL__NAP_NONE, until);
             continue;
         }
-        /* seq_cst: partner cpool_stop */
+        /* seq_cst: partners cpool_stop, cpool__slots_match_lock_held */
         atomic_store(&p->nap, CPOOL__NAP_LIGHT);
+        cpool__full_fence();
+        if (atomic_load(&p->wanting.len) > l.wanting) {
+            atomic_store(&p->nap, CPOOL__NAP_NONE);
+            continue;
+        }
         if (cpool__is_stopping() && l.next > l.now + MS) {
             l.next = l.now + MS;
         }

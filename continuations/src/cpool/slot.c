@@ -226,6 +226,9 @@ cpool__slots_match_lock_held(void)
         }
     }
     cpool__monitor_notice();
+    if (p->wanting.head != NULL) {
+        cpool__monitor_poke_slow();     /* some holder may be in the kernel            */
+    }
 }
 
 /* Wakes the holder of s if it sleeps. */

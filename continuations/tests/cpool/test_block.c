@@ -375,6 +375,45 @@ test_timer_at_limit(void)
     }
 }
 
+/* Two tasks and one slot; each comes back from the kernel while the other one holds the slot
+ * there, and blocks while the other one wants it.  Nobody else would see that: the monitor
+ * has to be told, as its own next look is an hour away (and the watchdog is not). */
+static struct event turns[2];
+
+static void
+takes_turns(struct work *w)
+{
+    int me = (int)(intptr_t)w->arg;
+    for (int i = 0; i < 50; i++) {
+        cpool_block_begin();
+        event_wait(&turns[me]);
+        atomic_store(&turns[me].word, 0);
+        event_set(&turns[!me]);         /* it comes back to a slot that is blocked     */
+        cpool_block_end();
+        w->n++;
+    }
+    event_set(&turns[!me]);
+}
+
+static void
+test_return_to_blocked(void)
+{
+    struct cpool_config config = test_config(1);
+    config.time_slice_ns = INT64_C(3600000000000);
+    start_with(&config);
+    struct work *w[2];
+    for (int i = 0; i < 2; i++) {
+        w[i] = go(takes_turns, (void *)(intptr_t)i);
+    }
+    event_set(&turns[0]);
+    wait_finished(2);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(w[i]->n, 50);
+        free(w[i]);
+    }
+    stop();
+}
+
 int
 main(void)
 {
@@ -393,6 +432,7 @@ main(void)
     }
     test_wait_beside_hog();
     test_return_to_hog();
+    test_return_to_blocked();
     test_wake_while_blocked(1);
     test_wake_while_blocked(2);
     test_timer_behind_block();

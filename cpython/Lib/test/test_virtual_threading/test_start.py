@@ -223,18 +223,16 @@ class StartTests(TestCase):
             pass
 
         def call(arg):
-            nonlocal inside
-            inside = [hasattr(thread, name) for name in ('_target', '_args', '_kwargs')]
+            pass
 
-        inside = None
         argument = Argument()
         reference = weakref.ref(argument)
         thread = Thread(target=call, args=(argument,))
         self.assertIs(thread._target, call)
         thread.start()
+        self.assertFalse(hasattr(thread, '_target') or hasattr(thread, '_args'))
         del argument
         self.join([thread])
-        self.assertEqual(inside[:2], [False, False])
         self.wait_until(lambda: support.gc_collect() is None and reference() is None,
                         "argument collected")
 
