@@ -19,11 +19,12 @@
  * slice ahead at most while anything runs.  So a task runs 1 to 1.5 slices before it is
  * asked to yield, and a pool under load costs some 200 looks a second.
  *
- * Naps.  LIGHT: block_begin pokes the monitor if work waits behind it, and so does a
- * carrier that wants a slot and finds none, since the next look could be a second away
- * and handoff_ns is microseconds.  Most blocking calls are short, so a poke that led to nothing makes the following sleep unpokable (NONE) and
- * twice as long as the last such sleep, up to a millisecond: programs that enter and leave
- * the kernel all the time pay for at most 1,000 looks a second, and those that really
+ * Naps.  LIGHT, half a time slice at most.  Who finds that a hand-off may be due pokes the
+ * monitor, since handoff_ns is microseconds: block_begin, if work waits behind it; a carrier
+ * that wants a slot and finds none; who makes work for a slot that is BLOCKED.  Most blocking
+ * calls are short, so a poke that led to nothing makes the following sleep unpokable (NONE)
+ * and twice as long as the last such sleep, up to a millisecond: programs that enter and
+ * leave the kernel all the time pay for at most 1,000 looks a second, and those that really
  * block get their hand-off after some tens of microseconds.
  *
  * DEEP: nothing runs, no look is due, the process uses no CPU.  Whoever makes work without
@@ -378,9 +379,9 @@ monitor_main(void *arg)
             }
             continue;
         }
-        if (l.next == CPOOL_FOREVER) {
-            l.next = l.now + p->time_slice / 2;
-        }
+        /* Also when nothing runs, so that the next nap is DEEP: who makes work wakes it
+         * from that one only. */
+        due(&l, l.now + p->time_slice / 2);
         if (l.now < mon.unpokable_until) {
             int64_t until = mon.unpokable_until < l.next ? mon.unpokable_until : l.next;
             cpool__futex_wait(&p->nap, CPOOL__NAP_NONE, until);

@@ -308,6 +308,9 @@ cpool__push_remote(struct cpool_slot *s, struct cpool_task *t)
     case CPOOL__FREE:
         cpool__carrier_start(s, false);
         break;
+    case CPOOL__BLOCKED:
+        cpool__monitor_poke_slow();
+        break;
     default:
         break;
     }

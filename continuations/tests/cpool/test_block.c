@@ -414,6 +414,35 @@ test_return_to_blocked(void)
     stop();
 }
 
+/* A slot is blocked with nothing behind it, and the monitor naps; then there is work for it. */
+static void
+test_wake_for_blocked(void)
+{
+    struct cpool_config config = test_config(1);
+    config.time_slice_ns = INT64_C(3600000000000);
+    start_with(&config);
+    CHECK_EQ(pipe2(p, O_CLOEXEC), 0);
+    struct work *parked = go(parks, NULL);
+    await_state(parked, CPOOL_PARKED);
+    struct work *r = go(reads, (void *)(intptr_t)p[0]);
+    struct cpool_stats stats;
+    do {
+        sched_yield();
+        cpool_get_stats(&stats);
+    } while (stats.carriers_blocked != 1
+             || atomic_load(&cpool__pool.nap) != CPOOL__NAP_LIGHT);
+    cpool_unpark(&parked->task);
+    wait_finished(1);
+    CHECK_EQ(parked->n, 1);
+    CHECK_EQ(write(p[1], "x", 1), 1);
+    wait_finished(2);
+    free(parked);
+    free(r);
+    stop();
+    close(p[0]);
+    close(p[1]);
+}
+
 int
 main(void)
 {
@@ -433,6 +462,7 @@ main(void)
     test_wait_beside_hog();
     test_return_to_hog();
     test_return_to_blocked();
+    test_wake_for_blocked();
     test_wake_while_blocked(1);
     test_wake_while_blocked(2);
     test_timer_behind_block();
