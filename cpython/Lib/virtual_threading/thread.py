@@ -91,22 +91,23 @@ class Thread(threading.Thread):
             raise RuntimeError("thread.__init__() not called") from None
         if handle.ident:
             raise RuntimeError("threads can only be started once")
-        target = getattr(self, '_target', None)
-        if type(target) in _PYTHON_CALLS and self._only_calls():
-            # The call is all that this thread does: it needs no frames on the way to it.
+        try:
+            target, args = self._target, self._args
+            # Nothing but the call: no other run(), no keywords, no hooks that want to
+            # see run().
+            only_calls = (type(target) in _PYTHON_CALLS and type(args) is tuple
+                          and not self._keywords and self.run.__func__ is _plain_run
+                          and not threading._trace_hook and not threading._profile_hook)
+        except AttributeError:
+            only_calls = False
+        if only_calls:
+            # It needs no frames on the way to it.
             _start(target, handle, self._daemonic,
-                   thread=self, context=self._context, args=self._args)
+                   thread=self, context=self._context, args=args)
             del self._target, self._args, self._keywords
         else:
             _start(self._bootstrap, handle, self._daemonic,
                    thread=self, context=self._context)
-
-    def _only_calls(self):
-        # No run() but the one below, no keywords, and no hooks that want to see run().
-        return (getattr(self.run, '__func__', None) is _plain_run
-                and not getattr(self, '_keywords', True)
-                and type(getattr(self, '_args', None)) is tuple
-                and not threading._trace_hook and not threading._profile_hook)
 
     def run(self):
         """The thread's activity: calls the target.  May be overridden."""
