@@ -6,17 +6,6 @@
 
 #include <sys/prctl.h>
 
-#ifdef __SANITIZE_THREAD__
-/* It ends a forked child that starts OS threads, unless asked not to; and it still counts
- * the mutex of the stacks' depot as held by a thread that the child hasn't got. */
-const char *__tsan_default_options(void);
-const char *
-__tsan_default_options(void)
-{
-    return "die_after_fork=0:report_mutex_bugs=0";
-}
-#endif
-
 static void
 nothing(struct work *w)
 {
@@ -230,8 +219,9 @@ test_outside(int parallelism)
 int
 main(void)
 {
-    if (check_is_emulated()) {
-        printf("not checked: fork, under qemu-user\n");
+    const char *reason = check_cannot_fork();
+    if (reason != NULL) {
+        printf("not checked: fork, %s\n", reason);
         return 0;
     }
     if (CHECK_SANITIZED) {

@@ -8,16 +8,6 @@
 
 #include <sys/mman.h>
 
-#ifdef __SANITIZE_THREAD__
-/* See test_fork.c. */
-const char *__tsan_default_options(void);
-const char *
-__tsan_default_options(void)
-{
-    return "die_after_fork=0:report_mutex_bugs=0";
-}
-#endif
-
 static uint64_t seed;
 
 /* Eager: whatever parks is cold at the second glance. */
@@ -641,8 +631,9 @@ main(int argc, char **argv)
         test_stress(parallelism);
         seed++;
     }
-    if (check_is_emulated()) {
-        printf("not checked: fork, under qemu-user\n");
+    const char *reason = check_cannot_fork();
+    if (reason != NULL) {
+        printf("not checked: fork, %s\n", reason);
         return 0;
     }
     test_fork(3);
