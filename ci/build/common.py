@@ -109,12 +109,12 @@ def jobs():
     return int(text)
 
 
-def compiler():
+def compiler(cached=True):
     """CC for configure and CMake: the user's, with ccache where that is installed."""
-    cc = os.environ.get("CC", "gcc")
-    if shutil.which("ccache") and "ccache" not in cc.split():
-        return f"ccache {cc}"
-    return cc
+    words = [w for w in os.environ.get("CC", "gcc").split() if w != "ccache"]
+    if cached and shutil.which("ccache"):
+        words.insert(0, "ccache")
+    return " ".join(words)
 
 
 def check_free(at_least=MIN_FREE_BYTES):

@@ -108,7 +108,9 @@ class Build:
                           f"CONTINUATIONS_INCLUDE={options.include}"]
 
     def wanted(self):
-        cc = compiler()
+        # A profile names the sources as the compiler was given them, and ccache may give
+        # them other names when it makes the profile than when it is used.
+        cc = compiler(cached="--enable-optimizations" not in self.options.configure)
         version = subprocess.run([*cc.split(), "--version"], text=True,
                                  stdout=subprocess.PIPE).stdout.splitlines()[:1]
         argv = [f"--prefix={self.install}", f"CC={cc}", *self.options.configure]

@@ -284,9 +284,11 @@ struct _PyVThread_Object *
 _PyVThread_ObjectOfText(uintptr_t address)
 {
     struct _PyVThread_Object *o = look_up(address);
-    if (o == NULL && !is_up_to_date()) {
-        refresh();
-        o = look_up(address);
+    if (o == NULL) {
+        if (!is_up_to_date()) {
+            refresh();
+        }
+        o = look_up(address);       // also where another thread has just refreshed
     }
     return o != NULL ? o : &nowhere;
 }
