@@ -7,7 +7,8 @@ import os
 import subprocess
 
 import tree
-from common import BUILD, ROOT, Stop, check_free, jobs, locked, main, remove, run, say
+from common import (BUILD, ROOT, Stop, check_free, compiler, jobs, locked, main, remove, run,
+                    say)
 
 PRESETS = ROOT / "CMakePresets.json"
 LINK = BUILD / "python"         # the interpreter that people and tests use
@@ -45,7 +46,7 @@ def configure(preset, malloc="default"):
     # CMakeLists.txt adds ccache itself; twice is an error of ccache.
     env = {**os.environ}
     if "CC" in env:
-        env["CC"] = " ".join(word for word in env["CC"].split() if word != "ccache")
+        env["CC"] = compiler(cached=False)
     run(["cmake", "--preset", preset, "-B", str(out), f"-DVT_MALLOC={malloc}",
          "-Wno-dev", "--log-level=WARNING"], cwd=ROOT, env=env)
     record.write_text(key)

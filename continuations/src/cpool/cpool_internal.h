@@ -158,8 +158,8 @@ struct cpool_carrier {
     int64_t wanted_since;               /* others want its slot since; 0: not noticed  */
     bool cede_poll;                     /* its last poll brought work for others only  */
     uint32_t skipped;                   /* yields that returned at once                */
-    uint32_t woke;                      /* whom the mounted task woke elsewhere, and   */
-    int64_t woke_at;                    /* when; 0: nobody.  See pair.c                */
+    uint32_t woke;                      /* whom the mounted task woke elsewhere, or 0  */
+    int64_t woke_at;                    /* and when: see pair.c                        */
     uint64_t blocked_status;            /* of the slot, after block_begin              */
     size_t sticky_count;                /* suspended sticky tasks                      */
     void *altstack;

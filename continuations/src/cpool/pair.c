@@ -41,7 +41,8 @@ tag_of(const struct cpool_task *t)
 }
 
 /* c's mounted task, if any, has made t RUNNABLE, whose home is not c's slot and which may go
- * anywhere.  True if it should be queued at c's slot. */
+ * anywhere.  True if it should be queued at c's slot; else it is noted whom the task has woken.
+ * A meeting uses the partner up: when they have parted, they have to show it anew. */
 bool
 cpool__pair_meets(struct cpool_carrier *c, struct cpool_task *t)
 {
@@ -52,6 +53,7 @@ cpool__pair_meets(struct cpool_carrier *c, struct cpool_task *t)
     uint32_t tag = tag_of(t);
     if (waker->partner == tag && t->partner == tag_of(waker)
         && !cpool__slot_has_tasks(CPOOL__LOAD(&c->slot))) {
+        waker->partner = 0;
         return true;
     }
     c->woke = tag;

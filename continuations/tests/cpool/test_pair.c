@@ -58,8 +58,10 @@ test_both_at_once(void)
     CHECK(!wakes(&b, &a));              /* b has not shown yet that it parks           */
     parks_after(&b, AT_ONCE);
     CHECK(wakes(&a, &b));
-    CHECK_EQ(carrier.woke, 0);          /* it stays as it is                           */
-    CHECK(wakes(&b, &a));
+    CHECK_EQ(carrier.woke, 0);
+    CHECK(!wakes(&b, &a));              /* they have parted, and have to show it anew  */
+    parks_after(&b, LATE);
+    CHECK(!wakes(&a, &b));
     end();
 }
 
