@@ -15,60 +15,46 @@
 #include "pycore_vthread_state.h"
 #include "pycore_vthread_module.h"
 #include "pycore_vthread_seeing.h"
+#include "_vthreadmodule.h"
 
-typedef struct {
-    PyObject *thread_module;        // _thread
-    PyObject *empty_tuple;
-} module_state;
-
-static inline module_state *
-get_state(PyObject *module)
+PyObject *
+_PyVThreadModule_Start(_PyVThreadModuleState *state, PyObject *function, PyObject *args,
+                       PyObject *handle, int daemon, PyObject *thread, PyObject *context)
 {
-    return (module_state *)PyModule_GetState(module);
+    PyThreadState *tstate = _PyVThread_New(_PyInterpreterState_GET(), thread);
+    if (tstate == NULL) {
+        return NULL;
+    }
+    if (context != NULL && context != Py_None) {
+        _PyVThread_FromState(tstate)->context = _PyVThread_NewRefForOther(context);
+    }
+    return _PyThread_StartVirtual(state->thread_module, tstate, function, args, handle,
+                                  daemon);
 }
 
 static PyObject *
 start_joinable_thread(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"function", "handle", "daemon", "thread", "context", "args",
-                               NULL};
-    module_state *state = get_state(module);
-    PyObject *function, *handle = Py_None, *thread = NULL, *context = Py_None;
-    PyObject *call_args = state->empty_tuple;
+    static char *keywords[] = {"function", "handle", "daemon", NULL};
+    PyObject *function, *handle = Py_None;
     int daemon = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op$OOO!:start_joinable_thread", keywords,
-                                     &function, &handle, &daemon, &thread, &context,
-                                     &PyTuple_Type, &call_args)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op:start_joinable_thread", keywords,
+                                     &function, &handle, &daemon))
+    {
         return NULL;
     }
     if (!PyCallable_Check(function)) {
         PyErr_SetString(PyExc_TypeError, "thread function must be callable");
         return NULL;
     }
-    if (context != Py_None && !PyContext_CheckExact(context)) {
-        PyErr_SetString(PyExc_TypeError, "context must be a contextvars.Context or None");
-        return NULL;
-    }
-    PyThreadState *tstate = _PyVThread_New(_PyInterpreterState_GET(), thread);
-    if (tstate == NULL) {
-        return NULL;
-    }
-    if (context != Py_None) {
-        _PyVThread_FromState(tstate)->context = Py_NewRef(context);
-    }
-    return _PyThread_StartVirtual(state->thread_module, tstate, function, call_args, handle,
-                                  daemon);
+    _PyVThreadModuleState *state = _PyVThreadModule_GetState(module);
+    return _PyVThreadModule_Start(state, function, state->empty_tuple, handle, daemon,
+                                  NULL, NULL);
 }
 
 PyDoc_STRVAR(start_joinable_thread_doc,
-"start_joinable_thread($module, /, function, handle=None, daemon=True, *,\n"
-"                      thread=None, context=None, args=())\n"
-"--\n\n"
-"Call function(*args) on a new virtual thread and return its handle.\n\n"
-"As _thread.start_joinable_thread.  `thread` is kept alive until the thread ends, and\n"
-"is what current() returns in it; its _failed() is called for the call's exception.  With\n"
-"a contextvars.Context as `context` all of that runs in it.  Raises RuntimeError when the\n"
-"thread can't be started.");
+"start_joinable_thread($module, /, function, handle=None, daemon=True)\n--\n\n"
+"As _thread.start_joinable_thread, but on a virtual thread.");
 
 static PyObject *
 current(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -548,27 +534,33 @@ static PyMethodDef methods[] = {
 static int
 module_exec(PyObject *module)
 {
-    module_state *state = get_state(module);
+    _PyVThreadModuleState *state = _PyVThreadModule_GetState(module);
     state->thread_module = PyImport_ImportModule("_thread");
     if (state->thread_module == NULL) {
         return -1;
     }
     state->empty_tuple = PyTuple_New(0);
-    return state->empty_tuple == NULL ? -1 : 0;
+    if (state->empty_tuple == NULL) {
+        return -1;
+    }
+    return _PyVThreadModule_AddThread(module);
 }
 
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    Py_VISIT(get_state(module)->thread_module);
-    return 0;
+    _PyVThreadModuleState *state = _PyVThreadModule_GetState(module);
+    Py_VISIT(state->thread_module);
+    return _PyVThreadModule_VisitThread(state, visit, arg);
 }
 
 static int
 module_clear(PyObject *module)
 {
-    Py_CLEAR(get_state(module)->thread_module);
-    Py_CLEAR(get_state(module)->empty_tuple);
+    _PyVThreadModuleState *state = _PyVThreadModule_GetState(module);
+    Py_CLEAR(state->thread_module);
+    Py_CLEAR(state->empty_tuple);
+    _PyVThreadModule_ClearThread(state);
     return 0;
 }
 
@@ -585,11 +577,11 @@ static PyModuleDef_Slot slots[] = {
     {0, NULL},
 };
 
-static struct PyModuleDef module_def = {
+struct PyModuleDef _PyVThreadModule = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_vthread",
     .m_doc = "Virtual threads; use the module virtual_threading.",
-    .m_size = sizeof(module_state),
+    .m_size = sizeof(_PyVThreadModuleState),
     .m_methods = methods,
     .m_slots = slots,
     .m_traverse = module_traverse,
@@ -600,5 +592,5 @@ static struct PyModuleDef module_def = {
 PyMODINIT_FUNC
 PyInit__vthread(void)
 {
-    return PyModuleDef_Init(&module_def);
+    return PyModuleDef_Init(&_PyVThreadModule);
 }

@@ -44,7 +44,7 @@ _PyVThread_New(PyInterpreterState *interp, PyObject *thread)
         return NULL;
     }
     _PyVThread_Prepare(vt, interp);
-    vt->thread = Py_XNewRef(thread);
+    vt->thread = thread == NULL ? NULL : _PyVThread_NewRefForOther(thread);
     vt->reachable = true;
     return &vt->ts.base;
 }

@@ -211,6 +211,27 @@ PyAPI_FUNC(int) _PyVThread_RejectIdent(unsigned long ident);
 
 // --- _threadmodule.c -----------------------------------------------------------------------
 
+// A new reference to op, for another thread to drop.  Counted with those of threads that do
+// not own op: of the drop of any other op's owner is told (Python/brc.c), which costs more
+// than all the rest of it, and a stream of them if one thread starts many.
+static inline PyObject *
+_PyVThread_NewRefForOther(PyObject *op)
+{
+#ifdef Py_GIL_DISABLED
+    if (_Py_IsImmortal(op)) {
+        return op;
+    }
+    _Py_INCREF_STAT_INC();
+#  ifdef Py_REF_DEBUG
+    _Py_INCREF_IncRefTotal();
+#  endif
+    _Py_atomic_add_ssize(&op->ob_ref_shared, 1 << _Py_REF_SHARED_SHIFT);
+    return op;
+#else
+    return Py_NewRef(op);
+#endif
+}
+
 // Starts vstate (from _PyVThread_New; consumed also on failure) as a thread that calls
 // func(*args); handle is a _ThreadHandle or None.  Returns the handle.
 extern PyObject *_PyThread_StartVirtual(PyObject *thread_module, PyThreadState *vstate,

@@ -5,7 +5,8 @@ two dict updates under a global lock, a closure for the exception hook and a wai
 the new thread's first steps.  For a thread of the operating system that is noise; for
 one that should cost as little as a few calls it is nearly everything.  So a thread's
 state is its handle (the object that join() waits for), and the rest is derived from it
-when somebody asks: _started, _ident, the default name.
+when somebody asks: _started, _ident, the default name.  What every thread needs, its
+__init__() and start(), is in C (Modules/_vthread_thread.c).
 
 Code finds here what it finds in a threading.Thread: the public surface by inheritance,
 and the private attributes that subclasses and tools in the wild use as properties.
@@ -19,20 +20,14 @@ import _vthread
 import sys
 import threading
 
-from contextvars import Context
-from types import FunctionType, MethodType
-
 from .interrupt import Interrupted
 
 __all__ = ['Thread', 'spawn', 'is_virtual']
 
 _current = _vthread.current
-_start = _vthread.start_joinable_thread
-_new_handle = threading._ThreadHandle
-_next_number = threading._counter       # one numbering for threads of both kinds
 
 
-class Thread(threading.Thread):
+class Thread(_vthread.Thread, threading.Thread):
     """A virtual thread.
 
     The arguments are those of threading.Thread, and *context*: the
@@ -42,72 +37,9 @@ class Thread(threading.Thread):
     are joined when the interpreter exits.
     """
 
-    # Slots, since the inline attributes of an ordinary instance have room for thirty
-    # names, 240 bytes.  A dictionary comes into being where a subclass needs one.
-    __slots__ = ('_target', '_args', '_keywords', '_title', '_label', '_number',
-                 '_daemonic', '_handle')
-
-    _context = None     # in the instance where one was given, only
-
-    def __init__(self, group=None, target=None, name=None,
-                 args=(), kwargs=None, *, daemon=None, context=None):
-        assert group is None, "group argument must be None for now"
-        self._target = target
-        self._args = args
-        self._keywords = kwargs
-        if name:
-            self._title = str(name)
-        else:
-            self._title = None
-            # run() drops the target, but the name outlives the run.
-            self._label = getattr(target, '__name__', None)
-            self._number = _next_number()
-        if daemon is None:
-            creator = _current()
-            if creator is None:
-                creator = threading.current_thread()
-            self._daemonic = creator._daemonic
-        else:
-            if daemon and not threading._daemon_threads_allowed():
-                raise RuntimeError('daemon threads are disabled in this '
-                                   '(sub)interpreter')
-            self._daemonic = daemon
-        if context is not None:
-            if not isinstance(context, Context):
-                raise TypeError('context must be a contextvars.Context or None, '
-                                f'not {type(context).__name__}')
-            self._context = context
-        self._handle = _new_handle()
-
-    def start(self):
-        """Start the thread; its ident is known when this returns.
-
-        It may not have run yet by then.  RuntimeError is raised when the thread has
-        been started before, or when no thread can be started.  Does not block.
-        """
-        try:
-            handle = self._handle
-        except AttributeError:
-            raise RuntimeError("thread.__init__() not called") from None
-        if handle.ident:
-            raise RuntimeError("threads can only be started once")
-        try:
-            target, args = self._target, self._args
-            # Nothing but the call: no other run(), no keywords, no hooks that want to
-            # see run().
-            only_calls = (type(target) in _PYTHON_CALLS and type(args) is tuple
-                          and not self._keywords and self.run.__func__ is _plain_run
-                          and not threading._trace_hook and not threading._profile_hook)
-        except AttributeError:
-            only_calls = False
-        if only_calls:
-            # It needs no frames on the way to it.
-            _start(target, handle, self._daemonic,
-                   thread=self, context=self._context, args=args)
-            del self._target, self._args, self._keywords
-        else:
-            _start(self._bootstrap, handle, self._daemonic,
-                   thread=self, context=self._context)
+    # The inline attributes of an ordinary instance have room for thirty names, 240 bytes.
+    # A dictionary comes into being where a subclass needs one.
+    __slots__ = ()
 
     def run(self):
         """The thread's activity: calls the target.  May be overridden."""
@@ -123,6 +55,9 @@ class Thread(threading.Thread):
             # The target's arguments may refer to this thread.
             target = keywords = None
             del self._target, self._args, self._keywords
+
+    # By it start() sees that nobody has another one, and then calls the target itself.
+    _plain_run = run
 
     @staticmethod
     def _bootstrap():
@@ -299,10 +234,6 @@ class Thread(threading.Thread):
         pass
 
 
-_plain_run = Thread.run
-_PYTHON_CALLS = (FunctionType, MethodType)
-
-
 class _Started:
     """What is left of the event that threading.Thread has: a question."""
 
@@ -341,4 +272,4 @@ def is_virtual(thread=None):
     if isinstance(thread, (threading._MainThread, threading._DummyThread)):
         # Not started by threading: they are what they were found to be.
         return _vthread.is_virtual(thread.ident)
-    return threading._start_joinable_thread is _start
+    return threading._start_joinable_thread is _vthread.start_joinable_thread

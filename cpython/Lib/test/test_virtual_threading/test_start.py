@@ -8,7 +8,7 @@ import unittest
 import weakref
 
 from test import support
-from test.support import threading_helper
+from test.support import script_helper, threading_helper
 from test.test_virtual_threading.util import TestCase
 from virtual_threading import Interrupted, Thread, spawn
 
@@ -238,15 +238,57 @@ class StartTests(TestCase):
 
     def test_not_started(self):
         # What could not be started keeps its call.
-        def start(*args, **kwargs):
-            raise RuntimeError("can't start new thread")
+        code = """if True:
+            import sys
+            import virtual_threading
 
-        seen = []
-        thread = Thread(target=lambda: seen.append(1))
-        with support.swap_item(Thread.start.__globals__, '_start', start):
-            self.assertRaisesRegex(RuntimeError, "can't start", thread.start)
-        thread.run()
-        self.assertEqual(seen, [1])
+            def refuse(event, args):
+                if event == "_thread.start_joinable_thread":
+                    raise RuntimeError("can't start new thread")
+
+            def call():
+                print("called")
+
+            thread = virtual_threading.Thread(target=call)
+            sys.addaudithook(refuse)
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                print(exc)
+            thread.run()
+            """
+        _, out, _ = script_helper.assert_python_ok('-c', code)
+        self.assertEqual(out.decode().split("\n"), ["can't start new thread", "called", ""])
+
+    def test_target_that_was_taken_away(self):
+        # By a class of private habits; run() says what is wrong.
+        for attribute in '_target', '_args':
+            with self.subTest(attribute):
+                thread = Thread(target=names, args=(None,))
+                delattr(thread, attribute)
+                with threading_helper.catch_threading_exception() as caught:
+                    thread.start()
+                    self.join([thread])
+                    self.assertIs(caught.exc_type, AttributeError)
+
+    def test_who_drops_last(self):
+        # What a thread is given is not its own: it or the creator may be the last to drop it.
+        class Argument:
+            def call(self):
+                go.wait()
+
+        go = self.make_event()
+        argument = Argument()
+        reference = weakref.ref(argument)
+        threads = [spawn(argument.call) for _ in range(10)]
+        threads += [spawn(Argument.call, argument) for _ in range(10)]
+        of_threads = [weakref.ref(thread) for thread in threads]
+        self.wait_until(lambda: all(thread.state == 'parked' for thread in threads), "parked")
+        del argument, threads
+        self.assertIsNotNone(reference())
+        go.set()
+        self.wait_until(lambda: support.gc_collect() is None and reference() is None
+                        and all(ref() is None for ref in of_threads), "all collected")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """virtual_threading.Thread and spawn: the interface of threading.Thread."""
 
 import contextvars
+import inspect
 import threading
 import unittest
 import weakref
@@ -88,7 +89,45 @@ class ThreadTests(TestCase):
     def test_bad_arguments(self):
         self.assertRaises(AssertionError, Thread, group=1)
         self.assertRaisesRegex(TypeError, "context", Thread, context={})
-        self.assertRaises(TypeError, Thread, nonsense=1)
+        self.assertRaisesRegex(TypeError, "nonsense", Thread, nonsense=1)
+        self.assertRaisesRegex(TypeError, "positional", Thread, None, None, None, (), {}, True)
+
+    def test_arguments_that_fail(self):
+        class Fails:
+            def __bool__(self):
+                raise LookupError
+
+            __str__ = __bool__
+            __name__ = property(__bool__)
+
+        class Nameless:
+            __bool__ = None
+
+            def __str__(self):
+                return "nameless"
+
+        thread = Thread(target=int, name="before", daemon=True)
+        for arguments in ({'name': Fails()}, {'target': Fails()}, {'daemon': Fails()}):
+            with self.subTest(arguments=list(arguments)):
+                self.assertRaises(LookupError, thread.__init__, **arguments)
+        self.assertRaises(TypeError, thread.__init__, name=Nameless())
+        # It is as it was.
+        self.assertEqual(repr(thread), "<Thread(before, initial daemon)>")
+        self.assertIs(thread._target, int)
+
+    def test_initialized_again(self):
+        seen = []
+        thread = Thread(target=seen.append, args=(1,))
+        thread.__init__(target=seen.append, args=(2,), name="second")
+        self.assertEqual(thread.name, "second")
+        thread.start()
+        self.join([thread])
+        self.assertEqual(seen, [2])
+
+    def test_signature(self):
+        expected = list(inspect.signature(threading.Thread).parameters.values())
+        expected.append(inspect.Parameter('context', inspect.Parameter.KEYWORD_ONLY, default=None))
+        self.assertEqual(list(inspect.signature(Thread).parameters.values()), expected)
 
     def test_started_twice(self):
         thread = spawn(int)
