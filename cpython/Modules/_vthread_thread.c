@@ -271,7 +271,7 @@ only_calls(_PyVThreadModuleState *state, PyObject *op, struct fields *f)
     if (has_keywords != 0) {
         return has_keywords < 0 ? -1 : 0;
     }
-    PyObject *run;
+    PyObject *run = NULL;
     int is_unbound = _PyObject_GetMethod(op, state->names.run, &run);
     if (run == NULL) {
         return -1;

@@ -11,8 +11,10 @@ import weakref
 from concurrent import futures
 from concurrent.futures import VirtualThreadPoolExecutor
 from concurrent.futures.thread import BrokenThreadPool
+from concurrent.futures.virtual import _Call
 from test import support
 from test.support.script_helper import assert_python_ok
+from unittest import mock
 
 import virtual_threading
 from test.test_virtual_threading.util import COUNT, TIMEOUT, TestCase
@@ -378,7 +380,7 @@ class ShutdownTests(TestCase):
         def fail(*args, **kwargs):
             raise RuntimeError("can't start new thread")
 
-        with support.swap_attr(virtual_threading.thread, '_start', fail):
+        with mock.patch.object(_Call, 'start', fail):
             event.set()
             self.assertTrue(first.result(TIMEOUT))
             self.assertEqual(second.result(TIMEOUT), third.result(TIMEOUT))
