@@ -93,8 +93,8 @@ def run(kind, depth, n):
         else:
             waits.wait(i)
 
+    gc.collect()                # the descriptors of the run before, too
     waits = KINDS[kind](n)
-    gc.collect()
     before = read("/proc/self/status", "VmRSS", "VmPTE")
     start = time.perf_counter()
     threads = [virtual_threading.Thread(target=body, args=(i, depth)) for i in range(n)]
