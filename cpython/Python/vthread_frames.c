@@ -16,6 +16,11 @@
  * walk stops at the first return address into foreign text, which stands in the frame of
  * the core function that it called.  The base frame has a saved frame pointer of 0.
  *
+ * A thread that parks again and again below the same many C frames is not walked to the base
+ * each time.  What an activation of the eval loop returns into is the same for as long as the
+ * activation lasts, so its entry frame (pycore_entry_frame.h) keeps the answer, if that was
+ * "core only", and the walk ends at the frame of such an activation.
+ *
  * Budget: 1 to 2 ns a frame.
  *
  * If that foreign frame is of an object that was declared park-safe, the question is whether
@@ -26,11 +31,16 @@
 
 #include "Python.h"
 #include <unwind.h>
+#include "pycore_entry_frame.h"
 #include "pycore_vthread_state.h"
 #include "pycore_vthread_text.h"
 
 // The frames of the library's entry function and its assembler, above the base.
 #define BASE_SIZE 256
+
+// So many Python frames are looked at to find entry frames.  Where there is none among them
+// there are fewer C frames than Python frames, and the walk is short by comparison.
+#define LOOK_AT 16
 
 struct unwinding {
     struct _PyVThread_Object *foreign;
@@ -72,6 +82,47 @@ classify_by_unwinding(uintptr_t base, struct _PyVThread_Object **foreign)
     return _PyVThread_SAFE_FRAMES;
 }
 
+// The next entry frame from `f` on, which may be NULL; *left counts down.
+static _PyInterpreterFrame *
+find_entry_frame(_PyInterpreterFrame *f, int *left)
+{
+    for (; f != NULL && *left > 0; f = f->previous) {
+        --*left;
+        if (f->owner == FRAME_OWNED_BY_CSTACK) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+// The frame pointer of the innermost activation known to return into core frames only.
+static const uintptr_t *
+known_core(struct _PyVThread *vt)
+{
+    int left = LOOK_AT;
+    _PyInterpreterFrame *f = find_entry_frame(vt->ts.base.current_frame, &left);
+    while (f != NULL && !_PyEntryFrame_IsOnCore(f)) {
+        f = find_entry_frame(f->previous, &left);
+    }
+    return f == NULL ? NULL : _PyEntryFrame_FramePointer(f);
+}
+
+// Of those activations that have their frames between `low` and `high`: the walk has passed them.
+// A continuation's Python frames go on in its resumer's, whose C frames are on another stack.
+static void
+remember_core(struct _PyVThread *vt, uintptr_t low, uintptr_t high)
+{
+    int left = LOOK_AT;
+    _PyInterpreterFrame *f = find_entry_frame(vt->ts.base.current_frame, &left);
+    while (f != NULL && !_PyEntryFrame_IsOnCore(f)) {
+        uintptr_t fp = (uintptr_t)_PyEntryFrame_FramePointer(f);
+        if (low < fp && fp < high) {
+            _PyEntryFrame_SetOnCore(f);
+        }
+        f = find_entry_frame(f->previous, &left);
+    }
+}
+
 // Noinline: its own frame is the first of the chain.
 Py_NO_INLINE enum _PyVThread_Frames
 _PyVThread_ClassifyFrames(struct _PyVThread *vt, struct _PyVThread_Object **foreign)
@@ -80,8 +131,9 @@ _PyVThread_ClassifyFrames(struct _PyVThread *vt, struct _PyVThread_Object **fore
     cont_stack_bounds(&vt->task.cont, &limit, &base);
     uintptr_t low = (uintptr_t)__builtin_frame_address(0);
     const uintptr_t *fp = (const uintptr_t *)low;
+    const uintptr_t *core = known_core(vt);
     *foreign = NULL;
-    while (fp != NULL) {
+    while (fp != NULL && fp != core) {
         // Frames of one stack lie in order; anything else was no frame pointer.
         if ((uintptr_t)fp < low || (uintptr_t)(fp + 2) > (uintptr_t)base
             || (uintptr_t)fp % sizeof(void *) != 0)
@@ -103,5 +155,6 @@ _PyVThread_ClassifyFrames(struct _PyVThread *vt, struct _PyVThread_Object **fore
         }
         fp = next;
     }
+    remember_core(vt, (uintptr_t)__builtin_frame_address(0), (uintptr_t)base);
     return _PyVThread_CORE_FRAMES;
 }

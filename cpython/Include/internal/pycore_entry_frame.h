@@ -27,6 +27,9 @@ extern "C" {
  * Chunks stay until the thread state ends: the depth that was reached once is
  * reached again.  A push and a pop are two loads and a store each.
  *
+ * Fields that no entry frame has a use for say where in the C stack the activation is, and
+ * what Python/vthread_frames.c knows of the C frames below it.
+ *
  * A frame that is not in use keeps its owner, so whoever still holds a stale pointer
  * walks unused entry frames to a NULL, and nothing else.
  *
@@ -73,6 +76,37 @@ _PyEntryFrame_Pop(struct _Py_entry_frame *e)
         e->frame->previous = ts->free_entry_frames;
         ts->free_entry_frames = e->frame;
     }
+}
+
+// The activation of f begins, or goes on upon another stack; `fp`: its frame pointer.
+static inline void
+_PyEntryFrame_Begin(_PyInterpreterFrame *f, void *fp)
+{
+    f->f_builtins = (PyObject *)fp;
+    f->f_globals = NULL;
+}
+
+static inline const uintptr_t *
+_PyEntryFrame_FramePointer(_PyInterpreterFrame *f)
+{
+    assert(f->owner == FRAME_OWNED_BY_CSTACK);
+    return (const uintptr_t *)f->f_builtins;
+}
+
+// Whether it was found that the activation returns into core frames only.  For as long as it
+// lasts it does.
+static inline bool
+_PyEntryFrame_IsOnCore(_PyInterpreterFrame *f)
+{
+    assert(f->owner == FRAME_OWNED_BY_CSTACK);
+    return f->f_globals != NULL;
+}
+
+static inline void
+_PyEntryFrame_SetOnCore(_PyInterpreterFrame *f)
+{
+    assert(f->owner == FRAME_OWNED_BY_CSTACK);
+    f->f_globals = Py_None;
 }
 
 // The eval loop has two exits, one of them in generated code.  The attribute covers both

@@ -1,9 +1,12 @@
 """Foreign frames on the stack: the thread keeps its OS thread, others go on."""
 
+import queue
+import random
+import threading
 import unittest
 from test.support import import_helper
 
-from test.test_virtual_threading.util import TestCase
+from test.test_virtual_threading.util import TIMEOUT, TestCase
 from virtual_threading import spawn, stats, yield_now
 
 ctypes = import_helper.import_module('ctypes')
@@ -77,6 +80,67 @@ class ForeignFrameTests(TestCase):
             event.wait()
 
         self.check_parks(block, event.set)
+
+    def test_mixed_at_random(self):
+        # What was found out about frames at one wait must not be believed of others at the next.
+        def wait():
+            event = threading.Event()
+            waiting.put(event)
+            if not over.is_set():
+                event.wait()
+
+        def nest(depth, in_foreign):
+            def inner(*args):
+                nest(depth - 1, in_foreign or how is foreign)
+                return 0
+
+            def plain():
+                inner()
+
+            def core():
+                sorted([1, 2], key=inner)
+
+            def foreign():
+                foreign_sort([1, 2], inner)
+
+            for _ in range(choices.randrange(3)):
+                pinned.append(in_foreign)
+                wait()
+            if depth > 0:
+                for _ in range(choices.randrange(3)):
+                    how = choices.choice([plain, core, core, core, foreign])
+                    how()
+
+        def run():
+            for _ in range(3):
+                nest(6, False)
+            for depth in range(30):     # more than are remembered
+                nest_core(depth)
+            waiting.put(None)
+
+        def nest_core(depth):
+            pinned.append(False)
+            wait()
+            if depth:
+                list(map(nest_core, [depth - 1]))
+
+        seed = random.randrange(2**32)
+        choices = random.Random(seed)
+        pinned, waiting = [], queue.SimpleQueue()
+        over = threading.Event()        # set before what has been put is taken
+        thread = spawn(run)
+        with self.subTest(seed=seed):
+            try:
+                while (event := waiting.get(timeout=TIMEOUT)) is not None:
+                    with self.setting(event):
+                        self.wait_until(lambda: thread.state in ('parked', 'pinned'), "waits")
+                        self.assertEqual(thread.state, 'pinned' if pinned[-1] else 'parked')
+            finally:
+                over.set()
+                while not waiting.empty():
+                    if (event := waiting.get()) is not None:
+                        event.set()
+        self.join([thread])
 
     def test_error_in_callback(self):
         def run():
