@@ -1,9 +1,9 @@
 /* _vthread.Thread: the state, __init__() and start() of virtual_threading.Thread.
  *
  * Problem solved: a thread should cost little more than the calls that make it.  In Python,
- * which this build does not specialise, __init__() and start() took three times as long as
- * all the rest of a thread's life.  So they are here; what is not on every thread's way
- * (run(), join(), names, errors) is in Lib/virtual_threading/thread.py.
+ * which this build does not specialise, __init__() and start() took two thirds of the time of a
+ * thread's life.  So they are here; what is not on every thread's way (run(), join(), names,
+ * errors) is in Lib/virtual_threading/thread.py.
  *
  * The attributes are those that threading.Thread has, under its names, where code in the wild
  * uses them: each can be missing, as in a class that does not call __init__().  start() drops
@@ -50,24 +50,14 @@ state_of(PyObject *op)
     return module == NULL ? NULL : _PyVThreadModule_GetState(module);
 }
 
-// A global of the module threading: in its dictionary, which a module's __getattr__ is not for.
 static PyObject *
 threading_global(_PyVThreadModuleState *state, PyObject *name)
 {
-    PyObject *threading = _Py_atomic_load_ptr_acquire(&state->threading);
-    if (threading == NULL) {
-        threading = PyImport_ImportModule("threading");
-        if (threading == NULL) {
-            return NULL;
-        }
-        void *none = NULL;
-        if (!_Py_atomic_compare_exchange_ptr(&state->threading, &none, threading)) {
-            Py_DECREF(threading);
-            threading = none;       // which is another thread's
-        }
+    PyObject *value = NULL;
+    if (state->threading_globals == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "_vthread.bind() not called");
     }
-    PyObject *value;
-    if (PyDict_GetItemRef(PyModule_GetDict(threading), name, &value) == 0) {
+    else if (PyDict_GetItemRef(state->threading_globals, name, &value) == 0) {
         PyErr_Format(PyExc_AttributeError, "module 'threading' has no attribute %R", name);
     }
     return value;
@@ -308,11 +298,11 @@ start(_PyVThreadModuleState *state, PyObject *op, struct fields *f)
     if (is_started > 0) {
         PyErr_SetString(PyExc_RuntimeError, "threads can only be started once");
     }
-    int daemon = PyObject_IsTrue(f->daemonic);
-    if (is_started != 0 || daemon < 0) {
+    if (is_started != 0) {
         return -1;
     }
-    int is_direct = only_calls(state, op, f);
+    int daemon = PyObject_IsTrue(f->daemonic);
+    int is_direct = daemon < 0 ? -1 : only_calls(state, op, f);
     if (is_direct < 0) {
         return -1;
     }
@@ -500,14 +490,14 @@ _PyVThreadModule_AddThread(PyObject *module)
 int
 _PyVThreadModule_VisitThread(_PyVThreadModuleState *state, visitproc visit, void *arg)
 {
-    Py_VISIT(state->threading);
+    Py_VISIT(state->threading_globals);
     return 0;
 }
 
 void
 _PyVThreadModule_ClearThread(_PyVThreadModuleState *state)
 {
-    Py_CLEAR(state->threading);
+    Py_CLEAR(state->threading_globals);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(name_texts); i++) {
         Py_CLEAR(*name_at(state, i));
     }

@@ -57,6 +57,23 @@ PyDoc_STRVAR(start_joinable_thread_doc,
 "As _thread.start_joinable_thread, but on a virtual thread.");
 
 static PyObject *
+bind(PyObject *module, PyObject *globals)
+{
+    if (!PyDict_Check(globals)) {
+        PyErr_Format(PyExc_TypeError, "globals must be a dict, not %s",
+                     Py_TYPE(globals)->tp_name);
+        return NULL;
+    }
+    Py_XSETREF(_PyVThreadModule_GetState(module)->threading_globals, Py_NewRef(globals));
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(bind_doc,
+"bind($module, globals, /)\n--\n\n"
+"Tell Thread the globals of the module threading, before the first one is made.\n\n"
+"It can't look for them: sys.modules['threading'] may have become another module.");
+
+static PyObject *
 current(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     struct _PyVThread *vt = _PyVThread_Current();
@@ -501,6 +518,7 @@ PyDoc_STRVAR(snapshot_doc,
 static PyMethodDef methods[] = {
     {"start_joinable_thread", _PyCFunction_CAST(start_joinable_thread),
      METH_VARARGS | METH_KEYWORDS, start_joinable_thread_doc},
+    {"bind", bind, METH_O, bind_doc},
     {"current", current, METH_NOARGS, current_doc},
     {"is_virtual", is_virtual, METH_VARARGS, is_virtual_doc},
     {"yield_now", yield_now, METH_NOARGS, yield_now_doc},

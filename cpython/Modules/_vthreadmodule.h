@@ -10,7 +10,7 @@ typedef struct {
     PyObject *thread_module;        // _thread
     PyObject *empty_tuple;
     // Of _vthread_thread.c:
-    PyObject *threading;            // set by the first Thread; threading imports _vthread
+    PyObject *threading_globals;    // set by bind()
     struct _PyVThreadNames {
         PyObject *bootstrap, *counter, *current_thread, *daemon_threads_allowed, *daemonic,
                  *handle_type, *ident, *main_thread, *name, *plain_run, *profile_hook, *run,

@@ -212,8 +212,8 @@ PyAPI_FUNC(int) _PyVThread_RejectIdent(unsigned long ident);
 // --- _threadmodule.c -----------------------------------------------------------------------
 
 // A new reference to op, for another thread to drop.  Counted with those of threads that do
-// not own op: of the drop of any other op's owner is told (Python/brc.c), which costs more
-// than all the rest of it, and a stream of them if one thread starts many.
+// not own op.  The drop of any other makes op's owner merge its counts (Python/brc.c), and
+// that is the thread which is busy starting others.
 static inline PyObject *
 _PyVThread_NewRefForOther(PyObject *op)
 {

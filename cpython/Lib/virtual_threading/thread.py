@@ -25,6 +25,7 @@ from .interrupt import Interrupted
 __all__ = ['Thread', 'spawn', 'is_virtual']
 
 _current = _vthread.current
+_vthread.bind(vars(threading))
 
 
 class Thread(_vthread.Thread, threading.Thread):

@@ -5,6 +5,7 @@ import sys
 import threading
 import unittest
 from test import support
+from test.support.script_helper import assert_python_ok
 
 import virtual_threading
 from test.test_virtual_threading.util import TestCase
@@ -161,6 +162,19 @@ class KnownTests(TestCase):
 
 
 class StandInTests(unittest.TestCase):
+
+    def test_in_its_place(self):
+        code = """if True:
+            import sys
+            import virtual_threading
+            sys.modules['threading'] = virtual_threading
+            import threading
+            thread = threading.Thread(target=print, args=("ran",))
+            thread.start()
+            thread.join()
+            """
+        _, out, _ = assert_python_ok('-c', code)
+        self.assertEqual(out.strip(), b"ran")
 
     def test_same_objects(self):
         for name in threading.__all__:
