@@ -253,6 +253,8 @@ class TaskScope:
         _vthread.withdraw(self._cancel_exc)
         if self._expired and outer is None:
             outer = self._raise_deadline()
+        if outer is not None and getattr(own, '_expired_scope', None) is self:
+            own = None              # spawn() has told the body of the deadline
         errors = self._get_errors()
         self._errors = []
         if own is not None:
@@ -288,17 +290,19 @@ class TaskScope:
 
     def _raise_deadline(self):
         # The deadline has ended a child; what it is to the body.
-        if self._body[1] is None:
-            error = TimeoutError()
-            error.__cause__ = ScopeCancelled("deadline")
-            return error
-        _unshield()
-        try:
-            _vthread.check()
-        except Interrupted as exc:
-            return exc
-        finally:
-            _shield()
+        if self._body[1] is not None:
+            _unshield()
+            try:
+                _vthread.check()
+            except Interrupted as exc:
+                return exc
+            finally:
+                _shield()
+            if self._deadline is None or time.monotonic() < self._deadline:
+                return None             # it was that of a timeout around the scope
+        error = TimeoutError()
+        error.__cause__ = ScopeCancelled("deadline")
+        return error
 
     # --- Children
 
@@ -315,7 +319,10 @@ class TaskScope:
                 if self._state == "created":
                     raise RuntimeError(f"{self!r} has not been entered")
                 if self._state == "given up":
-                    raise RuntimeError(f"{self!r} is shutting down")
+                    error = RuntimeError(f"{self!r} is shutting down")
+                    if self._expired:
+                        error._expired_scope = self
+                    raise error
                 if self._state == "finished":
                     raise RuntimeError(f"{self!r} is finished")
                 if self._free == 0:

@@ -93,10 +93,21 @@ class DeadlineTests(ScopeTestCase):
 
     @both
     def test_children(self):
+        tasks = []
         with self.assertRaises(TimeoutError):
             with TaskScope(deadline=time.monotonic() + SHORT) as scope:
-                tasks = [scope.spawn(sleep) for _ in range(5)]
+                for _ in range(5):
+                    tasks.append(scope.spawn(sleep))
         self.assertTrue(all(task.cancelled() for task in tasks))
+
+    @both
+    def test_spawn_when_it_is_over(self):
+        # What spawn() raises then is no failure of the body's own.
+        with self.assertRaises(TimeoutError):
+            with TaskScope(deadline=time.monotonic() + SHORT) as scope:
+                scope.spawn(sleep)
+                while True:
+                    scope.spawn(int)
 
     @virtual
     def test_body(self):
