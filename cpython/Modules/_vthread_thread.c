@@ -75,7 +75,7 @@ call_threading(_PyVThreadModuleState *state, PyObject *name)
     return res;
 }
 
-// -1: an exception; 0: it is false or None; 1: it is set.
+// Is it set?  1, 0, or -1 with an exception.
 static int
 threading_has(_PyVThreadModuleState *state, PyObject *name)
 {
@@ -83,7 +83,7 @@ threading_has(_PyVThreadModuleState *state, PyObject *name)
     if (value == NULL) {
         return -1;
     }
-    int res = value != Py_None ? PyObject_IsTrue(value) : 0;
+    int res = PyObject_IsTrue(value);
     Py_DECREF(value);
     return res;
 }
