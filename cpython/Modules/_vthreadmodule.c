@@ -118,6 +118,9 @@ PyDoc_STRVAR(is_virtual_doc,
 static PyObject *
 yield_now(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
+    if (_PyVThread_AcceptOffer(yield_now) && _PyVThread_SoftYield()) {
+        return NULL;
+    }
     if (_PyVThread_Current() != NULL) {
         _PyVThread_Yield();
         if (_PyVThread_RaiseInterrupt() < 0) {

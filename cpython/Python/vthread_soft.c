@@ -11,6 +11,7 @@
 
 #include "pycore_call.h"            // _PyFunction_Vectorcall
 #include "pycore_frame.h"
+#include "pycore_instruments.h"     // _Py_call_instrumentation_2args()
 #include "pycore_parking_lot.h"
 #include "pycore_pyerrors.h"        // _PyErr_Occurred()
 #include "pycore_pystate.h"
@@ -117,11 +118,11 @@ static bool
 has_ended(struct _PyVThread *vt)
 {
     struct _PyVThread_Soft *s = &vt->soft;
-    if (s->how == _PyVThread_SOFT_READ) {
+    if (s->how == _PyVThread_SOFT_FD) {
         s->ended = cpool_waited_fd();
         return true;
     }
-    if (s->how == _PyVThread_SOFT_SLEEP) {
+    if (s->how != _PyVThread_SOFT_PARK) {
         return true;
     }
     // Partner: _PyVThread_WakeEntry().
@@ -159,21 +160,15 @@ _PyVThread_SoftWait(PyObject *object, void *addr, PyTime_t timeout,
 
 // As _PyVThread_WaitFd(), one wait a step.
 static PyObject *
-step_read(struct _PyVThread *vt)
+step_wait_fd(struct _PyVThread *vt)
 {
     struct _PyVThread_Soft *s = &vt->soft;
     bool late = s->deadline != PyTime_MAX && cpool_now() >= s->deadline;
-    if (!s->begun || s->ended == -EINTR || (s->ended == -ETIMEDOUT && !late)) {
-        if (_PyVThread_RaiseInterrupt() < 0) {      // an interrupt, an alarm
-            return NULL;
-        }
-    }
-    else {
-        int ready = _PyVThread_WaitedFd(s->ended);
-        if (ready < 0) {
-            return NULL;
-        }
-        PyObject *res = s->read->call(s->object, ready, &s->arg);
+    bool has_ended = s->begun && s->ended != -EINTR && (s->ended != -ETIMEDOUT || late);
+    int ready = has_ended ? _PyVThread_WaitedFd(s->ended)
+                : _PyVThread_RaiseInterrupt();      // an interrupt, an alarm
+    if (has_ended || ready < 0) {
+        PyObject *res = s->fd_ops->call(s->object, ready, &s->arg);
         if (res != NULL || _PyErr_Occurred(&vt->ts.base)) {
             return res;
         }
@@ -183,21 +178,44 @@ step_read(struct _PyVThread *vt)
 }
 
 int
-_PyVThread_SoftRead(PyObject *object, int fd, PyTime_t timeout,
-                    const struct _PyVThread_SoftRead *read, const void *arg, size_t size)
+_PyVThread_SoftWaitFd(PyObject *object, int fd, PyTime_t timeout,
+                      const struct _PyVThread_SoftFdOps *ops, const void *arg, size_t size)
 {
-    struct _PyVThread *vt = take(step_read);
+    struct _PyVThread *vt = take(step_wait_fd);
     if (vt == NULL) {
         return 0;
     }
     struct _PyVThread_Soft *s = &vt->soft;
-    s->how = _PyVThread_SOFT_READ;
+    s->how = _PyVThread_SOFT_FD;
     s->object = Py_NewRef(object);
     s->fd = fd;
-    s->read = read;
+    s->fd_ops = ops;
     s->deadline = timeout < 0 ? PyTime_MAX : _PyTime_Add(cpool_now(), timeout);
     assert(size <= sizeof(s->arg));
-    memcpy(&s->arg, arg, size);
+    if (size > 0) {
+        memcpy(&s->arg, arg, size);
+    }
+    return 1;
+}
+
+static PyObject *
+step_yield(struct _PyVThread *vt)
+{
+    if (!vt->soft.begun) {
+        vt->soft.begun = true;
+        return NULL;
+    }
+    return _PyVThread_RaiseInterrupt() < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+int
+_PyVThread_SoftYield(void)
+{
+    struct _PyVThread *vt = _PyVThread_Current();
+    if (vt == NULL || !cpool_yield_wanted() || take(step_yield) == NULL) {
+        return 0;
+    }
+    vt->soft.how = _PyVThread_SOFT_YIELD;
     return 1;
 }
 
@@ -268,6 +286,45 @@ _PyVThread_UnbindMethod(PyObject **callable, PyObject **args)
     return 0;
 }
 
+// Where the first argument of a left call's instruction is, or NULL, and the number of its inputs.
+static PyObject **
+first_argument(int opcode, int oparg, PyObject **stack_pointer, int *inputs)
+{
+    if (opcode == INSTRUMENTED_CALL_FUNCTION_EX) {
+        *inputs = 3 + (oparg & 1);          // callable, NULL, tuple, keywords
+        PyObject *args = stack_pointer[2 - *inputs];
+        return PyTuple_GET_SIZE(args) > 0 ? &PyTuple_GET_ITEM(args, 0) : NULL;
+    }
+    *inputs = 2 + oparg + (opcode == INSTRUMENTED_CALL_KW);     // callable, self, ..., names
+    PyObject **self = stack_pointer + 1 - *inputs;
+    return *self != NULL ? self : oparg > 0 ? self + 1 : NULL;
+}
+
+PyObject **
+_PyVThread_EndInstrumented(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                           PyObject **stack_pointer, PyObject **result)
+{
+    _PyThreadStateImpl *ts = (_PyThreadStateImpl *)tstate;
+    int inputs;
+    PyObject **first = first_argument(ts->soft.instrumented, ts->soft.oparg, stack_pointer,
+                                      &inputs);
+    PyObject *callable = stack_pointer[-inputs];
+    PyObject *arg = first != NULL ? *first : &_PyInstrumentation_MISSING;
+    if (*result == NULL) {
+        _Py_call_instrumentation_exc2(tstate, PY_MONITORING_EVENT_C_RAISE, frame,
+                                      frame->instr_ptr, callable, arg);
+    }
+    else if (_Py_call_instrumentation_2args(tstate, PY_MONITORING_EVENT_C_RETURN, frame,
+                                            frame->instr_ptr, callable, arg) < 0)
+    {
+        Py_CLEAR(*result);
+    }
+    for (int i = 0; i < inputs; i++) {
+        Py_XDECREF(*--stack_pointer);
+    }
+    return stack_pointer;
+}
+
 // --- The runner -------------------------------------------------------------------------------
 
 // Detached.  True: the runner's return is the park.  False: the wait has ended.
@@ -282,9 +339,13 @@ wait_at_return(struct _PyVThread *vt)
     case _PyVThread_SOFT_PARK:
         cpool_park_at_return(s->until, "lock");
         break;
-    case _PyVThread_SOFT_READ:
-        s->ended = cpool_wait_fd_at_return(s->fd, POLLIN, s->until, s->read->reason);
+    case _PyVThread_SOFT_FD:
+        s->ended = cpool_wait_fd_at_return(s->fd, s->fd_ops->events, s->until,
+                                           s->fd_ops->reason);
         return s->ended == 0;
+    case _PyVThread_SOFT_YIELD:
+        cpool_yield_at_return();
+        break;
     }
     return true;
 }

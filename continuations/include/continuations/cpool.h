@@ -222,6 +222,9 @@ void cpool_unpark_local(struct cpool_task *t);
  * Blocks: no.  Switches: yes. */
 void cpool_yield(void);
 
+/* Would it?  For a task that yields by its return. */
+int cpool_yield_wanted(void);
+
 /* Sleeps until `deadline`; tokens of cpool_unpark are neither taken nor a reason to return.
  * 0, or -EINTR after cpool_interrupt. */
 int cpool_sleep(int64_t deadline, const char *reason);

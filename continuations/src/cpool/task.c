@@ -491,19 +491,25 @@ somebody_waits(struct cpool_carrier *c, struct cpool_slot *s)
            || cpool__is_stopping();
 }
 
-void
-cpool_yield(void)
+int
+cpool_yield_wanted(void)
 {
     struct cpool_carrier *c = cpool__self();
     CONT_CHECK(c != NULL && !c->blocked);
-    struct cpool_task *t = CPOOL__LOAD(&c->task);
-    struct cpool_slot *s = CPOOL__LOAD(&c->slot);
-    CONT_CHECK(t != NULL);
     /* Now and then even so: a task that polls with yields must let timers and
      * descriptors be looked at. */
-    if (!somebody_waits(c, s) && ++c->skipped % 64 != 0) {
+    return somebody_waits(c, CPOOL__LOAD(&c->slot)) || ++c->skipped % 64 == 0;
+}
+
+void
+cpool_yield(void)
+{
+    if (!cpool_yield_wanted()) {
         return;
     }
+    struct cpool_carrier *c = cpool__self();
+    struct cpool_task *t = CPOOL__LOAD(&c->task);
+    CONT_CHECK(t != NULL);
     c->action = CPOOL__DO_YIELD;
     cont_yield(&t->cont);
 }

@@ -108,6 +108,48 @@ vsock_would_block(int fd, short events)
     return _PyVThread_FdBlocks(fd) && !vsock_has_kernel_timeout(fd, events);
 }
 
+static inline void
+vsock_set_drained(PySocketSockObject *s, int flags, Py_ssize_t got, Py_ssize_t asked)
+{
+    // Not after the end of the stream, which is always readable.
+    int drained = got > 0 && got < asked && s->sock_type == SOCK_STREAM
+                  && !(flags & MSG_PEEK);
+    _Py_atomic_store_uint8_relaxed(&s->sock_vthread.drained, drained);
+}
+
+// One try.  `mem` NULL: *bytes is made if something can be received.  Returns how many bytes came;
+// -1 with *err, which is 0 when an exception is set.
+static Py_ssize_t
+vsock_try_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
+               int *err)
+{
+    *err = 0;
+    PyObject *buf = NULL;
+    if (mem == NULL) {
+        buf = PyBytes_FromStringAndSize(NULL, len);
+        if (buf == NULL) {
+            return -1;
+        }
+        mem = PyBytes_AS_STRING(buf);
+    }
+    Py_ssize_t got = recv(s->sock_fd, mem, len, flags | MSG_DONTWAIT);
+    if (got < 0) {
+        *err = errno;
+        Py_XDECREF(buf);
+        return -1;
+    }
+    vsock_set_drained(s, flags, got, len);
+    if (buf != NULL) {
+        if (got != len) {
+            _PyBytes_Resize(&buf, got);
+        }
+        *bytes = buf;
+    }
+    return got;
+}
+
+#include "pycore_vthread_socket_soft.h"
+
 enum vsock_wait { VSOCK_ERROR = -1, VSOCK_AGAIN, VSOCK_PLAIN };
 
 // Parks until the socket is ready for `events`, or the time is over.  AGAIN: try again.
@@ -152,10 +194,11 @@ vsock_failed(PySocketSockObject *s, int err, short events, PyTime_t timeout,
     return VSOCK_ERROR;
 }
 
-// sock_call() for functions that take flags from *flags, which lies in *data.
+// sock_call() for functions that take flags from *flags, which lies in *data.  -1 without an
+// exception: has taken its offer, if it has one.
 static int
-vsock_call(PySocketSockObject *s, int writing, vsock_func func, void *data, int *flags,
-           PyTime_t timeout)
+vsock_call_offered(PySocketSockObject *s, int writing, vsock_func func, void *data, int *flags,
+                   PyTime_t timeout, const struct vsock_offer *offer)
 {
     if (!vsock_parks(s, writing, *flags, timeout)) {
         return sock_call_ex(s, writing, func, data, 0, NULL, timeout);
@@ -169,6 +212,9 @@ vsock_call(PySocketSockObject *s, int writing, vsock_func func, void *data, int 
         if (done) {
             return 0;
         }
+        if (vsock_leaves(s, err, timeout, deadline, offer)) {
+            return -1;
+        }
         switch (vsock_failed(s, err, writing ? POLLOUT : POLLIN, timeout, deadline,
                              writing ? "socket send" : "socket recv")) {
             case VSOCK_AGAIN:
@@ -181,12 +227,20 @@ vsock_call(PySocketSockObject *s, int writing, vsock_func func, void *data, int 
     }
 }
 
+static inline int
+vsock_call(PySocketSockObject *s, int writing, vsock_func func, void *data, int *flags,
+           PyTime_t timeout)
+{
+    return vsock_call_offered(s, writing, func, data, flags, timeout, NULL);
+}
+
 // A blocking stream socket sends all that it is given, or what went before an error.  The
 // first part went with vsock_call(); this sends the rest of `iov`.  Returns how much went in
-// all; never fails, since something did go.
+// all; never fails, since something did go.  -1: has taken its offer, if it has one, which is for
+// a single part.
 static Py_ssize_t
-vsock_send_rest(PySocketSockObject *s, Py_ssize_t sent, int flags,
-                const struct iovec *iov, size_t n)
+vsock_send_rest_offered(PySocketSockObject *s, Py_ssize_t sent, int flags,
+                        const struct iovec *iov, size_t n, struct vsock_offer *offer)
 {
     if (s->sock_timeout >= 0 || s->sock_type != SOCK_STREAM
         || !vsock_parks(s, 1, flags, s->sock_timeout))
@@ -207,7 +261,14 @@ vsock_send_rest(PySocketSockObject *s, Py_ssize_t sent, int flags,
                 sent += put;
                 continue;
             }
-            if (vsock_failed(s, errno, POLLOUT, -1, 0, "socket send") != VSOCK_AGAIN) {
+            int err = errno;
+            if (offer != NULL) {
+                offer->args.sent = sent;
+            }
+            if (vsock_leaves(s, err, -1, 0, offer)) {
+                return -1;
+            }
+            if (vsock_failed(s, err, POLLOUT, -1, 0, "socket send") != VSOCK_AGAIN) {
                 if (PyErr_Occurred()) {
                     _PyVThread_PostponeRaised();
                 }
@@ -219,86 +280,19 @@ vsock_send_rest(PySocketSockObject *s, Py_ssize_t sent, int flags,
     return sent;
 }
 
-static inline void
-vsock_set_drained(PySocketSockObject *s, int flags, Py_ssize_t got, Py_ssize_t asked)
+static inline Py_ssize_t
+vsock_send_rest(PySocketSockObject *s, Py_ssize_t sent, int flags,
+                const struct iovec *iov, size_t n)
 {
-    // Not after the end of the stream, which is always readable.
-    int drained = got > 0 && got < asked && s->sock_type == SOCK_STREAM
-                  && !(flags & MSG_PEEK);
-    _Py_atomic_store_uint8_relaxed(&s->sock_vthread.drained, drained);
+    return vsock_send_rest_offered(s, sent, flags, iov, n, NULL);
 }
 
-// One try.  `mem` NULL: *bytes is made if something can be received.  Returns how many bytes came;
-// -1 with *err, which is 0 when an exception is set.
+// recv() and recv_into().  `mem` NULL: *bytes is made when something can be received; else it is
+// memory of `buffer`.  Returns how many bytes came, or -1; -2: make the plain call.  -1 without an
+// exception: has taken its offer, if `offered`.
 static Py_ssize_t
-vsock_try_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
-               int *err)
-{
-    *err = 0;
-    PyObject *buf = NULL;
-    if (mem == NULL) {
-        buf = PyBytes_FromStringAndSize(NULL, len);
-        if (buf == NULL) {
-            return -1;
-        }
-        mem = PyBytes_AS_STRING(buf);
-    }
-    Py_ssize_t got = recv(s->sock_fd, mem, len, flags | MSG_DONTWAIT);
-    if (got < 0) {
-        *err = errno;
-        Py_XDECREF(buf);
-        return -1;
-    }
-    vsock_set_drained(s, flags, got, len);
-    if (buf != NULL) {
-        if (got != len) {
-            _PyBytes_Resize(&buf, got);
-        }
-        *bytes = buf;
-    }
-    return got;
-}
-
-struct vsock_recv_args {
-    Py_ssize_t len;
-    int flags;
-};
-
-static PyObject *
-vsock_soft_recv(PyObject *self, int ready, const void *arg)
-{
-    PySocketSockObject *s = (PySocketSockObject *)self;
-    const struct vsock_recv_args *a = arg;
-    if (!ready) {
-        PyErr_SetString(PyExc_TimeoutError, "timed out");
-        return NULL;
-    }
-    PyObject *bytes = NULL;
-    int err;
-    if (vsock_try_recv(s, NULL, &bytes, a->len, a->flags, &err) >= 0) {
-        return bytes;
-    }
-    // What was there another thread has; or the descriptor is non-blocking now.
-    if (err == EINTR || ((err == EAGAIN || err == EWOULDBLOCK)
-                         && (s->sock_timeout >= 0 || _PyVThread_FdBlocks(s->sock_fd))))
-    {
-        return NULL;
-    }
-    if (err != 0) {
-        errno = err;
-        s->errorhandler();
-    }
-    return NULL;
-}
-
-static const struct _PyVThread_SoftRead vsock_recv_read = {"socket recv", vsock_soft_recv};
-
-// recv() and recv_into().  `mem` NULL: *bytes is made when something can be received.
-// Returns how many bytes came, or -1; -2: make the plain call.  -1 without an exception: has
-// taken its offer, if `offered` (pycore_vthread_soft.h).
-static Py_ssize_t
-vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
-           int offered)
+vsock_recv_offered(PySocketSockObject *s, char *mem, PyObject *buffer, PyObject **bytes,
+                   Py_ssize_t len, int flags, int offered)
 {
     PyTime_t timeout = s->sock_timeout;
     if (len == 0 || !vsock_parks(s, 0, flags, timeout)) {
@@ -315,12 +309,10 @@ vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, i
             }
         }
         wait_first = 0;
-        if (offered && (err == EAGAIN || err == EWOULDBLOCK)
-            && (timeout > 0 || vsock_would_block(s->sock_fd, POLLIN)))
-        {
+        if (offered && (err == EAGAIN || err == EWOULDBLOCK)) {
             struct vsock_recv_args a = {len, flags};
-            if (_PyVThread_SoftRead((PyObject *)s, s->sock_fd, timeout, &vsock_recv_read,
-                                    &a, sizeof(a)))
+            if (vsock_take_offer(s, timeout, mem == NULL ? &vsock_recv_ops : &vsock_recv_into_ops,
+                                 buffer, &a, sizeof(a)))
             {
                 return -1;
             }
@@ -336,9 +328,17 @@ vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, i
     }
 }
 
-// sock_call() for accept.
+static inline Py_ssize_t
+vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
+           int offered)
+{
+    return vsock_recv_offered(s, mem, NULL, bytes, len, flags, offered);
+}
+
+// sock_call() for accept.  -1 without an exception: it was OFFERED a wait without a C stack, and
+// has taken it; or it TRIES, and has to wait.
 static int
-vsock_accept(PySocketSockObject *s, vsock_func func, void *data)
+vsock_accept_as(PySocketSockObject *s, vsock_func func, void *data, enum vsock_accept mode)
 {
     PyTime_t timeout = s->sock_timeout;
     if (!vsock_parks(s, 0, 0, timeout)) {
@@ -359,6 +359,15 @@ vsock_accept(PySocketSockObject *s, vsock_func func, void *data)
         if (done) {
             return 0;
         }
+        if (mode == VSOCK_ACCEPT_TRIES) {
+            (void)vsock_soft_failed(s, err);
+            return -1;
+        }
+        if (mode == VSOCK_ACCEPT_OFFERED && (err == EAGAIN || err == EWOULDBLOCK)
+            && vsock_take_offer(s, timeout, &vsock_accept_ops, NULL, NULL, 0))
+        {
+            return -1;
+        }
         switch (vsock_failed(s, err, POLLIN, timeout, deadline, "socket accept")) {
             case VSOCK_AGAIN:
                 break;
@@ -368,6 +377,12 @@ vsock_accept(PySocketSockObject *s, vsock_func func, void *data)
                 return -1;
         }
     }
+}
+
+static inline int
+vsock_accept(PySocketSockObject *s, vsock_func func, void *data)
+{
+    return vsock_accept_as(s, func, data, VSOCK_ACCEPT_WAITS);
 }
 
 // Around connect(2), detached.  Returns whether it was made non-blocking; then `end` makes
@@ -432,13 +447,21 @@ vsock_select(PySocketSockObject *s, int writing, PyTime_t interval, int connect)
 
 #else   // !Py_GIL_DISABLED
 
+struct vsock_offer { PyObject *buffer; struct { Py_ssize_t sent; int flags, all; } args; };
+enum vsock_accept { VSOCK_ACCEPT_WAITS, VSOCK_ACCEPT_OFFERED };
 #define vsock_call(s, writing, func, data, flags, timeout) \
     sock_call_ex(s, writing, func, data, 0, NULL, timeout)
+#define vsock_call_offered(s, writing, func, data, flags, timeout, offer) \
+    ((void)(offer), sock_call_ex(s, writing, func, data, 0, NULL, timeout))
 #define vsock_accept(s, func, data) \
     sock_call_ex(s, 0, func, data, 0, NULL, (s)->sock_timeout)
+#define vsock_accept_as(s, func, data, mode) ((void)(mode), vsock_accept(s, func, data))
 #define vsock_send_rest(s, sent, flags, ...) (sent)
+#define vsock_send_rest_offered(s, sent, flags, ...) (sent)
 #define vsock_select(s, writing, interval, connect) (-1)
 #define vsock_recv(s, mem, bytes, len, flags, offered) ((void)(offered), -2)
+#define vsock_recv_offered(s, mem, buffer, bytes, len, flags, offered) ((void)(offered), -2)
+#define vsock_leaves_connect(s) 0
 #define vsock_connect_begin(s) 0
 #define vsock_connect_end(s, changed) ((void)0)
 #define vsock_note_option(level, option) ((void)0)

@@ -41,10 +41,11 @@ extern "C" {
  * loop: the references of the arguments are dropped there, which can run finalizers.  That is
  * why the runner begins the wait, and not the builtin.
  *
- * An instrumented call makes no offer, since its events are fired by the instruction.
+ * An instrumented call that is left keeps its inputs on the frame's stack: the instruction's
+ * event of the call's end comes when it has ended, and tells of them (EndCall).
  */
 
-#include "opcode.h"                 // BEFORE_WITH
+#include "opcode.h"                 // BEFORE_WITH, INSTRUMENTED_CALL
 #include "pycore_frame.h"           // _PyInterpreterFrame
 #include "pycore_lock.h"            // PyMutex, PyEvent
 #include "pycore_pystate.h"         // _PyThreadState_GET()
@@ -63,13 +64,14 @@ struct _PyVThread_SoftOps {
     PyObject *(*finish)(PyObject *object, int done, void *arg);
 };
 
-// How a builtin that has taken an offer reads from a descriptor of `object`.
-struct _PyVThread_SoftRead {
+// How a builtin that has taken an offer waits for a descriptor of `object`.
+struct _PyVThread_SoftFdOps {
+    short events;                   // POLLIN or POLLOUT
     const char *reason;             // static string: what it waits for
-    // Called attached when there seems to be something (ready), or the time is over.  The
-    // call's result, or NULL with an exception; NULL without one: waits for more.  Does not
-    // block.
-    PyObject *(*call)(PyObject *object, int ready, const void *arg);
+    // Called attached when the descriptor seems ready (1), the time is over (0), or an exception
+    // is set by what has ended the wait (-1).  The call's result, or NULL with an exception;
+    // NULL without one: waits for more.  Does not block.
+    PyObject *(*call)(PyObject *object, int ready, void *arg);
 };
 
 #ifdef Py_GIL_DISABLED
@@ -146,11 +148,16 @@ _PyVThread_Leaves(PyThreadState *tstate, _PyInterpreterFrame *entry)
 // the thread, below its frames.
 static inline void
 _PyVThread_Leave(PyThreadState *tstate, _PyInterpreterFrame *frame, _Py_CODEUNIT *next_instr,
-                 int opcode)
+                 int opcode, int oparg)
 {
+    _PyThreadStateImpl *ts = (_PyThreadStateImpl *)tstate;
     frame->return_offset = (uint16_t)(next_instr - frame->instr_ptr);
     // An exception between the acquisition and the body of a `with` would leave a lock locked.
-    ((_PyThreadStateImpl *)tstate)->soft.unchecked = opcode == BEFORE_WITH;
+    ts->soft.unchecked = opcode == BEFORE_WITH;
+    int instrumented = opcode == INSTRUMENTED_CALL || opcode == INSTRUMENTED_CALL_KW
+                       || opcode == INSTRUMENTED_CALL_FUNCTION_EX;
+    ts->soft.instrumented = (uint8_t)(instrumented ? opcode : 0);
+    ts->soft.oparg = oparg;
 }
 
 // The eval loop goes on, with _PyVThread_RESUME.
@@ -162,6 +169,21 @@ _PyVThread_LeftEntry(PyThreadState *tstate)
 
 // What the call returns after all: a new reference, or NULL with an exception set.
 extern PyObject *_PyVThread_TakeResult(PyThreadState *tstate);
+
+extern PyObject **_PyVThread_EndInstrumented(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                                             PyObject **stack_pointer, PyObject **result);
+
+// The call has ended with *result.  If it is instrumented: fires the event, which may replace the
+// result by an exception, and drops the call's inputs.  Returns the new stack pointer.
+static inline PyObject **
+_PyVThread_EndCall(PyThreadState *tstate, _PyInterpreterFrame *frame,
+                   PyObject **stack_pointer, PyObject **result)
+{
+    if (!((_PyThreadStateImpl *)tstate)->soft.instrumented) {
+        return stack_pointer;
+    }
+    return _PyVThread_EndInstrumented(tstate, frame, stack_pointer, result);
+}
 
 // Does the instruction look at the eval breaker after its call?
 static inline int
@@ -248,11 +270,13 @@ PyAPI_FUNC(int) _PyVThread_SoftSleep(PyTime_t timeout);
 PyAPI_FUNC(int) _PyVThread_SoftWait(PyObject *object, void *addr, PyTime_t timeout,
                                     const struct _PyVThread_SoftOps *ops);
 
+// Lets others run; the call returns None.
+PyAPI_FUNC(int) _PyVThread_SoftYield(void);
 // Waits for at most `timeout` ns (< 0: for ever) until `fd` of `object`, which is kept alive,
-// can be read.  `arg`, at most 16 bytes, is copied.
-PyAPI_FUNC(int) _PyVThread_SoftRead(PyObject *object, int fd, PyTime_t timeout,
-                                    const struct _PyVThread_SoftRead *read,
-                                    const void *arg, size_t size);
+// is ready.  `arg`, at most 16 bytes, is copied.
+PyAPI_FUNC(int) _PyVThread_SoftWaitFd(PyObject *object, int fd, PyTime_t timeout,
+                                      const struct _PyVThread_SoftFdOps *ops,
+                                      const void *arg, size_t size);
 
 // For ops of a PyMutex, and of a PyEvent.
 extern int _PyMutex_SoftGet(PyObject *object, void *m, int may_queue, PyTime_t since,
@@ -282,10 +306,11 @@ extern int _PyVThread_EnableSoftPark(int enable);
 #define _PyVThread_PushCallable(tstate, entry, callable, frame) 0
 #define _PyVThread_TookOffer(tstate) 0
 #define _PyVThread_Leaves(tstate, entry) 0
-#define _PyVThread_Leave(tstate, frame, next_instr, opcode) ((void)0)
+#define _PyVThread_Leave(tstate, frame, next_instr, opcode, oparg) ((void)0)
 #define _PyVThread_LeftEntry(tstate) NULL
 #define _PyVThread_ChecksAfter(tstate) 1
 #define _PyVThread_TakeResult(tstate) NULL
+#define _PyVThread_EndCall(tstate, frame, stack_pointer, result) (stack_pointer)
 #define _PyVThread_RunsAgain(tstate) 0
 #define _PyVThread_IsSoftParked(tstate) 0
 #define _PyVThread_RunOutermost(tstate, func, args, kwargs) PyObject_Call(func, args, kwargs)
@@ -298,7 +323,8 @@ extern int _PyVThread_EnableSoftPark(int enable);
 #define _PyEvent_SoftGet NULL
 #define _PyVThread_SoftWait(object, addr, timeout, ops) ((void)(ops), 0)
 #define _PyVThread_SoftLock(object, m, timeout, ops) ((void)(ops), 0)
-#define _PyVThread_SoftRead(object, fd, timeout, read, arg, size) 0
+#define _PyVThread_SoftYield() 0
+#define _PyVThread_SoftWaitFd(object, fd, timeout, ops, arg, size) 0
 
 #endif
 

@@ -67,7 +67,7 @@ struct _PyVThread_Soft {
     PyObject *(*step)(struct _PyVThread *vt);
     union {
         const struct _PyVThread_SoftOps *ops;
-        const struct _PyVThread_SoftRead *read;
+        const struct _PyVThread_SoftFdOps *fd_ops;
     };
     PyObject *object;               // strong, or NULL; has what `addr` points to, or `fd`
     union {
@@ -77,11 +77,13 @@ struct _PyVThread_Soft {
     PyTime_t since, deadline;       // of the whole wait
     PyTime_t until;                 // of the park at hand
     PyObject *result;               // strong
-    enum { _PyVThread_SOFT_PARK, _PyVThread_SOFT_SLEEP, _PyVThread_SOFT_READ } how : 8;
+    enum {
+        _PyVThread_SOFT_PARK, _PyVThread_SOFT_SLEEP, _PyVThread_SOFT_FD, _PyVThread_SOFT_YIELD
+    } how : 8;
     bool begun;                     // the wait
     bool woken;                     // it has ended by a waker
     int ended;                      // of a wait for a descriptor, as cpool_wait_fd() says it
-    _Py_park_arg_storage arg;       // what a waker has written; of a read: the call's own
+    _Py_park_arg_storage arg;       // what a waker has written; of a descriptor: the call's own
 };
 
 struct _PyVThread {

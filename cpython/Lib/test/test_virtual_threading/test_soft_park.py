@@ -12,7 +12,7 @@ import unittest
 import virtual_threading
 from test.test_virtual_threading.soft_util import SoftTestCase, soft_parks
 from test.test_virtual_threading.util import COUNT, TIMEOUT
-from virtual_threading import spawn
+from virtual_threading import spawn, yield_now
 
 
 class OtherWaitsTests(SoftTestCase):
@@ -51,6 +51,30 @@ class OtherWaitsTests(SoftTestCase):
                 time.sleep(1e-7)
             return depth() - before
         self.assertEqual(self.both_ways(lambda: self.call(wait)), 0)
+
+    def test_yield(self):
+        def run():
+            turns = []
+            def wait(number):
+                for _ in range(100):
+                    turns.append(number)
+                    if yield_now() is not None:
+                        turns.append("not None")
+            self.call_all([lambda n=n: wait(n) for n in range(COUNT)])
+            return sorted(turns)
+        self.assertEqual(self.both_ways(run), sorted([*range(COUNT)] * 100))
+
+    def test_interrupted_yield(self):
+        def wait():
+            virtual_threading.current_thread().interrupt(KeyError(1))
+            try:
+                while True:
+                    yield_now()
+            except KeyError as exc:
+                return repr(exc)
+        def run():
+            return self.call_all([wait] * 10)
+        self.assertEqual(self.both_ways(run, least=0), ["KeyError(1)"] * 10)
 
     def test_join(self):
         def make():

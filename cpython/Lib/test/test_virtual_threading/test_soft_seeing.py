@@ -14,7 +14,7 @@ import weakref
 
 import virtual_threading
 from test.test_virtual_threading.soft_util import SoftTestCase
-from test.test_virtual_threading.util import COUNT, TIMEOUT
+from test.test_virtual_threading.util import COUNT, LONG, TIMEOUT
 from virtual_threading import spawn
 
 
@@ -87,6 +87,8 @@ class SeeingTests(SoftTestCase):
                     [(f['function'], f['line']) for f in entry['stack']]]
         self.both_ways(lambda: self.waiting(look))
 
+    WAITS = 5
+
     def events(self, start, stop):
         """The events that start(record) has recorded of a thread that waits."""
         def run():
@@ -97,6 +99,7 @@ class SeeingTests(SoftTestCase):
                     pass
                 lock.acquire(timeout=0.001)
                 lock.acquire(True, 0.001)
+                lock.acquire(blocking=True, timeout=0.001)
                 time.sleep(*(0.001,))
                 lock.release()
                 with Sleeper(0.001):
@@ -128,8 +131,8 @@ class SeeingTests(SoftTestCase):
                 found.append((frame.f_code.co_name, event,
                               getattr(arg, '__name__', None)))
             sys.setprofile(profile)
-        # Instrumented calls wait in the ordinary way; `with` has no events.
-        found = self.both_ways(self.events(start, lambda: sys.setprofile(None)))
+        found = self.both_ways(self.events(start, lambda: sys.setprofile(None)),
+                               least=self.WAITS)
         for name in ('acquire', 'sleep'):
             self.assertIn(('wait', 'c_call', name), found)
             self.assertIn(('wait', 'c_return', name), found)
@@ -147,8 +150,81 @@ class SeeingTests(SoftTestCase):
         def stop():
             sys.monitoring.set_events(tool, 0)
             sys.monitoring.free_tool_id(tool)
-        found = self.both_ways(self.events(start, stop))
+        found = self.both_ways(self.events(start, stop), least=self.WAITS)
         self.assertIn((events.C_RETURN, 'sleep'), found)
+
+    def test_raises(self):
+        # The event comes after the wait, and what its handler raises replaces the exception.
+        def run(sleep):
+            found = []
+            def profile(frame, event, arg):
+                if event.startswith('c_') and arg is time.sleep:
+                    found.append(event)
+                    if event == 'c_exception':
+                        raise ValueError("of the handler")
+            def body():
+                sys.setprofile(profile)
+                try:
+                    sleep()
+                except ValueError as exc:
+                    found.append((str(exc), repr(exc.__context__)))
+                sys.setprofile(None)
+            thread = spawn(body)
+            self.wait_until(lambda: found and thread.state == 'parked', "the thread sleeps")
+            thread.interrupt(KeyError(1))
+            self.join([thread])
+            return found
+        for sleep in lambda: time.sleep(LONG), lambda: time.sleep(*[LONG]):
+            found = self.both_ways(lambda: run(sleep))
+            self.assertEqual(found[:2], ['c_call', 'c_exception'])
+            self.assertEqual(found[2][0], "of the handler")
+
+    def test_monitored_arguments(self):
+        # The event has the callable and the first argument of the call.
+        tool, events = 4, sys.monitoring.events
+        def run():
+            lock, found = threading.Lock(), []
+            lock.acquire()
+            def wait():
+                acquire = threading.Lock.acquire
+                acquire(lock, True, 0.001)
+                acquire(lock, timeout=0.001)
+                acquire(*[lock, True], timeout=0.001)
+                lock.acquire(True, 0.001)
+                time.sleep(0.001)
+            def record(code, offset, callable, arg0):
+                if code is wait.__code__:
+                    found.append((callable.__name__, arg0 is lock or arg0))
+            sys.monitoring.use_tool_id(tool, "soft")
+            try:
+                sys.monitoring.register_callback(tool, events.C_RETURN, record)
+                sys.monitoring.register_callback(tool, events.CALL, lambda *args: None)
+                sys.monitoring.set_events(tool, events.CALL)
+                self.call_all([wait])
+            finally:
+                sys.monitoring.set_events(tool, 0)
+                sys.monitoring.free_tool_id(tool)
+            return found
+        self.assertEqual(self.both_ways(run, least=5),
+                         [('acquire', True)] * 4 + [('sleep', 0.001)])
+
+    def test_no_more_profiled_while_parked(self):
+        def run():
+            lock, found = threading.Lock(), []
+            lock.acquire()
+            def profile(frame, event, arg):
+                found.append((event, getattr(arg, '__name__', None)))
+            def body():
+                sys.setprofile(profile)
+                lock.acquire(True)
+                lock.release()
+            thread = spawn(body)
+            self.wait_until(lambda: thread.state == 'parked', "the thread parked")
+            threading.setprofile_all_threads(None)
+            lock.release()
+            self.join([thread])
+            return found
+        self.assertEqual(self.both_ways(run)[0], ('c_call', 'acquire'))
 
     def test_trace_while_parked(self):
         def run():

@@ -1,0 +1,246 @@
+#ifndef Py_INTERNAL_VTHREAD_SOCKET_SOFT_H
+#define Py_INTERNAL_VTHREAD_SOCKET_SOFT_H
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+/* Socket calls that wait without a C stack (pycore_vthread_soft.h).  A part of
+ * pycore_vthread_socket.h, and included by it alone.
+ *
+ * A call makes its tries as ever; when it has to wait, it takes its offer, if it has one, and what it
+ * then needs is kept here: its numbers in 16 bytes, and the memory that it reads from or writes
+ * to by a memoryview, so that nobody can make a bytearray shorter meanwhile.  When the descriptor is
+ * ready, a function of this file tries again, which waits for nothing.
+ */
+
+// What a try after a wait comes to that has failed with `err` (0: an exception is set).  NULL
+// without an exception: wait for more.
+static PyObject *
+vsock_soft_failed(PySocketSockObject *s, int err)
+{
+    // What was there another thread has; or the descriptor is non-blocking now.
+    if (err == EINTR || ((err == EAGAIN || err == EWOULDBLOCK)
+                         && (s->sock_timeout >= 0 || _PyVThread_FdBlocks(s->sock_fd))))
+    {
+        return NULL;
+    }
+    if (err != 0) {
+        errno = err;
+        s->errorhandler();
+    }
+    return NULL;
+}
+
+static PyObject *
+vsock_soft_ended(int ready)
+{
+    if (ready == 0) {
+        PyErr_SetString(PyExc_TimeoutError, "timed out");
+    }
+    return NULL;
+}
+
+// Takes the offer of a call that was found to have to wait, with the memory of `buffer`, if it is
+// not NULL, for as long as it waits.  False: it waits with its C stack.  `object` of the ops is
+// the socket, or a tuple of the socket and a memoryview.
+static int
+vsock_take_offer(PySocketSockObject *s, PyTime_t timeout, const struct _PyVThread_SoftFdOps *ops,
+                 PyObject *buffer, const void *arg, size_t size)
+{
+    if (timeout <= 0 && !vsock_would_block(s->sock_fd, ops->events)) {
+        return 0;
+    }
+    if (buffer == NULL) {
+        return _PyVThread_SoftWaitFd((PyObject *)s, s->sock_fd, timeout, ops, arg, size);
+    }
+    // Others may run Python code when they are asked for their memory once more.
+    if (!PyBytes_CheckExact(buffer) && !PyByteArray_CheckExact(buffer)
+        && !PyMemoryView_Check(buffer))
+    {
+        return 0;
+    }
+    PyObject *view = PyMemoryView_FromObject(buffer);
+    PyObject *both = view == NULL ? NULL : PyTuple_Pack(2, s, view);
+    int taken = 0;
+    if (both == NULL) {
+        PyErr_Clear();
+    }
+    else {
+        taken = _PyVThread_SoftWaitFd(both, s->sock_fd, timeout, ops, arg, size);
+    }
+    Py_XDECREF(view);
+    Py_XDECREF(both);
+    return taken;
+}
+
+static inline PySocketSockObject *
+vsock_soft_socket(PyObject *both)
+{
+    return (PySocketSockObject *)PyTuple_GET_ITEM(both, 0);
+}
+
+static inline Py_buffer *
+vsock_soft_buffer(PyObject *both)
+{
+    return PyMemoryView_GET_BUFFER(PyTuple_GET_ITEM(both, 1));
+}
+
+// A send() or sendall() that waits.
+struct vsock_send_args {
+    Py_ssize_t sent;
+    int flags;
+    int all;                    // it is sendall()
+};
+
+static PyObject *
+vsock_sent(const struct vsock_send_args *a)
+{
+    return a->all ? Py_NewRef(Py_None) : PyLong_FromSsize_t(a->sent);
+}
+
+static PyObject *
+vsock_soft_send(PyObject *both, int ready, void *arg)
+{
+    PySocketSockObject *s = vsock_soft_socket(both);
+    struct vsock_send_args *a = arg;
+    if (ready <= 0) {
+        vsock_soft_ended(ready);
+    }
+    // With a timeout send() is one system call; without, it sends everything on a stream.
+    int once = !a->all && (s->sock_timeout >= 0 || s->sock_type != SOCK_STREAM);
+    const Py_buffer *buf = vsock_soft_buffer(both);
+    while (ready > 0) {
+        Py_ssize_t put = send(s->sock_fd, (char *)buf->buf + a->sent, buf->len - a->sent,
+                              a->flags | MSG_DONTWAIT);
+        if (put < 0) {
+            vsock_soft_failed(s, errno);
+            if (!PyErr_Occurred()) {
+                return NULL;
+            }
+            break;
+        }
+        a->sent += put;
+        if (once || a->sent == buf->len) {
+            return vsock_sent(a);
+        }
+    }
+    if (!a->all && a->sent > 0) {
+        _PyVThread_PostponeRaised();
+        return vsock_sent(a);
+    }
+    return NULL;
+}
+
+static const struct _PyVThread_SoftFdOps vsock_send_ops = {
+    POLLOUT, "socket send", vsock_soft_send
+};
+
+// An offer to a call that sends: of `sent` bytes of a buffer it waits to send more.
+struct vsock_offer {
+    PyObject *buffer;           // NULL: there is no offer
+    struct vsock_send_args args;
+};
+
+static int
+vsock_leaves(PySocketSockObject *s, int err, PyTime_t timeout, PyTime_t deadline,
+             const struct vsock_offer *offer)
+{
+    if (offer == NULL || offer->buffer == NULL || (err != EAGAIN && err != EWOULDBLOCK)) {
+        return 0;
+    }
+    PyTime_t left = timeout > 0 ? _PyDeadline_Get(deadline) : -1;
+    return (timeout <= 0 || left > 0)
+           && vsock_take_offer(s, left, &vsock_send_ops, offer->buffer, &offer->args,
+                               sizeof(offer->args));
+}
+
+struct vsock_recv_args {
+    Py_ssize_t len;
+    int flags;
+};
+
+static PyObject *
+vsock_soft_recv(PyObject *self, int ready, void *arg)
+{
+    const struct vsock_recv_args *a = arg;
+    PySocketSockObject *s = (PySocketSockObject *)self;
+    PyObject *bytes = NULL;
+    int err;
+    if (ready <= 0) {
+        return vsock_soft_ended(ready);
+    }
+    return vsock_try_recv(s, NULL, &bytes, a->len, a->flags, &err) >= 0 ? bytes
+           : vsock_soft_failed(s, err);
+}
+
+static PyObject *
+vsock_soft_recv_into(PyObject *both, int ready, void *arg)
+{
+    const struct vsock_recv_args *a = arg;
+    PySocketSockObject *s = vsock_soft_socket(both);
+    int err;
+    if (ready <= 0) {
+        return vsock_soft_ended(ready);
+    }
+    Py_ssize_t got = vsock_try_recv(s, vsock_soft_buffer(both)->buf, NULL, a->len, a->flags,
+                                    &err);
+    return got >= 0 ? PyLong_FromSsize_t(got) : vsock_soft_failed(s, err);
+}
+
+static const struct _PyVThread_SoftFdOps vsock_recv_ops = {
+    POLLIN, "socket recv", vsock_soft_recv
+};
+static const struct _PyVThread_SoftFdOps vsock_recv_into_ops = {
+    POLLIN, "socket recv", vsock_soft_recv_into
+};
+
+enum vsock_accept { VSOCK_ACCEPT_WAITS, VSOCK_ACCEPT_OFFERED, VSOCK_ACCEPT_TRIES };
+
+static PyObject *sock_accept_as(PySocketSockObject *s, enum vsock_accept mode);
+
+static PyObject *
+vsock_soft_accept(PyObject *self, int ready, void *Py_UNUSED(arg))
+{
+    return ready <= 0 ? vsock_soft_ended(ready)
+           : sock_accept_as((PySocketSockObject *)self, VSOCK_ACCEPT_TRIES);
+}
+
+static const struct _PyVThread_SoftFdOps vsock_accept_ops = {
+    POLLIN, "socket accept", vsock_soft_accept
+};
+
+static int sock_connect_impl(PySocketSockObject *s, void *data);
+
+static PyObject *
+vsock_soft_connect(PyObject *self, int ready, void *Py_UNUSED(arg))
+{
+    PySocketSockObject *s = (PySocketSockObject *)self;
+    struct pollfd look = {s->sock_fd, POLLOUT, 0};
+    if (ready <= 0) {
+        return vsock_soft_ended(ready);
+    }
+    if (s->sock_fd == INVALID_SOCKET) {
+        errno = EBADF;
+        return s->errorhandler();
+    }
+    if (poll(&look, 1, 0) == 0) {
+        return NULL;                // a socket without an error would count as connected
+    }
+    return sock_connect_impl(s, NULL) ? Py_NewRef(Py_None) : s->errorhandler();
+}
+
+static const struct _PyVThread_SoftFdOps vsock_connect_ops = {
+    POLLOUT, "socket connect", vsock_soft_connect
+};
+
+// A connect() that was begun, and was offered to wait without a C stack: does it?
+static int
+vsock_leaves_connect(PySocketSockObject *s)
+{
+    return vsock_parks(s, 1, 0, s->sock_timeout)
+           && _PyVThread_SoftWaitFd((PyObject *)s, s->sock_fd, s->sock_timeout,
+                                    &vsock_connect_ops, NULL, 0);
+}
+
+#endif   // !Py_INTERNAL_VTHREAD_SOCKET_SOFT_H
