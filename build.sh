@@ -25,6 +25,8 @@ Test
   lint               rules of patches/, cpython/ and continuations/; seconds
   stress             random programs on virtual and on platform threads
                      [--seed N] [--seconds N] [--replay FILE]
+  soak               two servers under load, with clients that misbehave
+                     [--minutes N]
   san asan|tsan|ubsan   library tests and interpreter under a sanitizer
   ci                 what the CI runs: deps, test
 
@@ -111,6 +113,9 @@ case "$verb" in
     stress )
         need_script ci/stress stress
         show ci/stress "$@" ;;
+    soak )
+        need_script ci/soak soak
+        show ci/soak "$@" ;;
     bench )
         need_script ci/bench bench
         show ci/bench "$@" ;;

@@ -29,9 +29,10 @@ build_packages=(
     libgdbm-compat-dev uuid-dev tk-dev libjemalloc-dev
 )
 # gdb: stacks of a test that hangs.  python3-venv: numpy's.  universal-ctags: where C
-# functions begin and end; check-blocking fails without it.  The others: the library's tests.
+# functions begin and end; check-blocking fails without it.  redis-tools, xvfb: programs of
+# ci/check-programs.  The others: the library's tests.
 # Where these cannot be installed, the tests say what they skip.
-test_packages=(gdb valgrind clang python3-venv universal-ctags)
+test_packages=(gdb valgrind clang python3-venv universal-ctags redis-tools xvfb)
 if [ "$machine" = x86_64 ]; then
     test_packages+=(qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 fi

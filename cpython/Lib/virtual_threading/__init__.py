@@ -60,6 +60,11 @@ class _Module(types.ModuleType):
     def excepthook(self):
         threading.excepthook = threading.__excepthook__
 
+    # Functions that name this module are sent to other processes, by what pickles modules of
+    # the exact type only.
+    def __reduce__(self):
+        return _import_module, (self.__name__,)
+
 
 # Imported when they are asked for, as concurrent.futures and asyncio are big.
 _LATE = {'TaskScope': 'scope', 'run_coroutine': 'bridge', 'as_awaitable': 'bridge'}

@@ -1,6 +1,7 @@
 """The module threading knows virtual threads; virtual_threading stands in for it."""
 
 import io
+import pickle
 import sys
 import threading
 import unittest
@@ -195,6 +196,11 @@ class StandInTests(unittest.TestCase):
         self.assertIs(virtual_threading.currentThread, threading.currentThread)
         with self.assertRaisesRegex(AttributeError, "virtual_threading"):
             virtual_threading.nonsense
+
+    def test_pickle(self):
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            data = pickle.dumps(virtual_threading, protocol)
+            self.assertIs(pickle.loads(data), virtual_threading)
 
     def test_excepthook_is_assigned_to_threading(self):
         def hook(args):
