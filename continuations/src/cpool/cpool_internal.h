@@ -108,8 +108,10 @@ struct cpool_slot {
                                                beneficiary                             */
     atomic_bool retired;                /* cpool_configure made the pool smaller       */
     atomic_bool attention;              /* monitor: look at timers, poller, injector   */
+    atomic_bool spent;                  /* monitor: its task has had its time slice    */
     _Atomic int64_t backlog_since;      /* monitor: started tasks wait since; 0: none  */
     struct cpool__queue inbox;          /* wakers: started tasks whose home this is    */
+    struct cpool__queue preempted;      /* holder: started tasks that left it when spent */
     struct cpool__timers timers;
 
     /* Monitor only. */
@@ -425,6 +427,7 @@ void cpool__slot_release_lock_held(struct cpool_slot *s);
 void cpool__slots_match_lock_held(void);
 bool cpool__slot_wake(struct cpool_slot *s, enum cpool__baton baton);
 void cpool__push_started(struct cpool_slot *s, struct cpool_task *t);
+void cpool__push_preempted(struct cpool_slot *s, struct cpool_task *t);
 void cpool__push_fresh(struct cpool_slot *s, struct cpool_task *t);
 void cpool__push_remote(struct cpool_slot *s, struct cpool_task *t);
 bool cpool__slot_has_started(const struct cpool_slot *s);

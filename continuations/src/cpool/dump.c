@@ -21,8 +21,9 @@ dump_slot(FILE *out, struct cpool_slot *s, int64_t now)
     if (c != NULL) {
         fprintf(out, ", carrier %d", c->id);
     }
-    fprintf(out, ", started %u + %zu + %d, new %u, tick %llu", cpool__ring_len(&s->started),
-            cpool__queue_len(&s->inbox), CPOOL__LOAD(&s->lifo) != NULL,
+    fprintf(out, ", started %u + %zu + %d, preempted %zu, new %u, tick %llu",
+            cpool__ring_len(&s->started), cpool__queue_len(&s->inbox),
+            CPOOL__LOAD(&s->lifo) != NULL, cpool__queue_len(&s->preempted),
             cpool__ring_len(&s->fresh), (unsigned long long)CPOOL__LOAD(&s->tick));
     if (next != CPOOL_FOREVER) {
         fprintf(out, ", timer in %lld us", (long long)(next - now) / 1000);

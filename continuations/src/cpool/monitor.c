@@ -116,6 +116,7 @@ preempt(struct cpool_slot *s)
     if (t != NULL && cpool__pool.host.preempt != NULL
         && !atomic_load(&cpool__pool.gave_up)) {
         CPOOL__COUNT(NULL, preemptions);
+        CPOOL__STORE(&s->spent, true);
         cpool__pool.host.preempt(c, t);
     }
 }

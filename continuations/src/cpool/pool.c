@@ -9,7 +9,8 @@
  *                | fresh   |<-steal| fresh   |         | fresh   |
  *                | started |       | started |         | started |
  *                | inbox   |       | inbox   |         | inbox   | <- started tasks
- *                | timers  |       | timers  |         | timers  |    wake up at home
+ *                | preempted       | preempted         | preempted    wake up at home
+ *                | timers  |       | timers  |         | timers  |
  *                +----+----+       +----+----+         +---------+
  *                     | holds           | holds           (FREE)
  *      carriers    carrier 0         carrier 3         carrier 1    carrier 2

@@ -59,8 +59,10 @@ reset(struct cpool_slot *s)
     cpool__set_owner(s, NULL);
     CPOOL__STORE(&s->retired, false);
     CPOOL__STORE(&s->attention, false);
+    CPOOL__STORE(&s->spent, false);
     CPOOL__STORE(&s->backlog_since, 0);
     cpool__queue_reset(&s->inbox);
+    cpool__queue_reset(&s->preempted);
     cpool__timers_reset(&s->timers);
     map_clear(p->sleeping_map, s->id);
     map_set(p->free_map, s->id);
@@ -250,6 +252,7 @@ bool
 cpool__slot_has_started(const struct cpool_slot *s)
 {
     return cpool__ring_len(&s->started) != 0 || cpool__queue_len(&s->inbox) != 0
+           || cpool__queue_len(&s->preempted) != 0
            || CPOOL__LOAD(&((struct cpool_slot *)s)->lifo) != NULL;
 }
 
@@ -269,6 +272,14 @@ cpool__push_started(struct cpool_slot *s, struct cpool_task *t)
             cpool__queue_push(&cpool__pool.injector, t);        /* s has retired       */
         }
     }
+}
+
+/* Holder.  A task that has computed for a time slice waits behind those that have waited for
+ * something: most of them are soon gone again. */
+void
+cpool__push_preempted(struct cpool_slot *s, struct cpool_task *t)
+{
+    cpool__queue_push(&s->preempted, t);
 }
 
 /* Holder.  The caller calls cpool__work_made afterwards. */
@@ -330,6 +341,7 @@ cpool__slot_drain(struct cpool_slot *s)
         t = next;
     }
     while ((t = cpool__ring_pop(&s->started)) != NULL
+           || (t = cpool__queue_pop(&s->preempted)) != NULL
            || (t = cpool__ring_pop(&s->fresh)) != NULL
            || (t = atomic_exchange_explicit(&s->lifo, NULL, memory_order_acq_rel)) != NULL) {
         cpool__queue_push(to, t);

@@ -58,7 +58,8 @@ cpool_get_stats(struct cpool_stats *out)
         struct cpool_slot *s = cpool__slot(i);
         add(out, &s->counters);
         out->runnable += cpool__ring_len(&s->started) + cpool__ring_len(&s->fresh)
-                         + cpool__queue_len(&s->inbox) + (CPOOL__LOAD(&s->lifo) != NULL);
+                         + cpool__queue_len(&s->inbox)
+                         + cpool__queue_len(&s->preempted) + (CPOOL__LOAD(&s->lifo) != NULL);
         out->carriers_idle += (CPOOL__LOAD(&s->status) & CPOOL__S_STATE) == CPOOL__SLEEPING;
     }
     /* acquire: partner cpool__carrier_new_lock_held */

@@ -56,6 +56,17 @@ static struct cpool_task *
 steal_started_from(struct cpool_slot *s, struct cpool_slot *victim)
 {
     struct cpool_task *first, *last;
+    /* Those first that would wait longest there, and whose move costs least beside what they
+     * compute. */
+    size_t preempted = cpool__queue_len(&victim->preempted);
+    first = cpool__queue_pop_list(&victim->preempted, preempted - preempted / 2);
+    if (first != NULL) {
+        for (struct cpool_task *t = first->next, *next; t != NULL; t = next) {
+            next = t->next;
+            cpool__push_preempted(s, t);
+        }
+        return first;
+    }
     if (cpool__ring_take_half(&victim->started, &first, &last) != 0) {
         return cpool__first_of(s, first);
     }

@@ -14,6 +14,8 @@
  *      - in turns: tasks bound to this carrier, tasks that have run here, new tasks (the
  *        own ones, then the injector, where the overflow of all rings is)
  *      - due timers (each 16th time also before the queues)
+ *      - tasks that have had a time slice, after a look at the poller, so that whatever can be
+ *        woken goes first (each 61st time they are the first, so that they go on too)
  *      - new tasks of other slots; started ones, where the policy in slot.c
  *        allows it
  *      - the host's idle(), then sleep
@@ -237,6 +239,10 @@ find(struct cpool_carrier *c)
                 return t;
             }
         }
+        if (tick % POLL_TICKS == POLL_TICKS / 2
+            && (t = cpool__queue_pop(&s->preempted)) != NULL) {
+            return t;
+        }
         if (cpool__chaos(s, 8) && (t = cpool__steal(s)) != NULL) {
             return t;
         }
@@ -244,8 +250,12 @@ find(struct cpool_carrier *c)
         if (t != NULL) {
             return t;
         }
-        if (run_timers(s)) {
+        if (run_timers(s) || (cpool__queue_len(&s->preempted) != 0 && poll_now())) {
             continue;
+        }
+        t = cpool__queue_pop(&s->preempted);
+        if (t != NULL) {
+            return t;
         }
         t = search(c, s);
         if (t != NULL) {
@@ -328,14 +338,17 @@ commit_yield(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t
     }
     atomic_fetch_add_explicit(&t->word, (uint64_t)CPOOL_RUNNABLE - CPOOL_RUNNING,
                               memory_order_acq_rel);
-    if (CPOOL__LOAD(&s->attention)) {
-        run_timers(s);                  /* t was preempted for them: they go first     */
+    if (CPOOL__LOAD(&s->spent) && !(t->flags & CPOOL_TASK_STICKY)) {
+        cpool__push_preempted(s, t);
     }
-    requeue(c, s, t);
+    else {
+        requeue(c, s, t);
+    }
 }
 
-/* No stack could be had for its first run, or the next one after a park at return.  It waits until a task ends somewhere; if none
- * does, the monitor tries again now and then: others may have freed memory. */
+/* No stack could be had for its first run, or the next one after a park at return.  It waits
+ * until a task ends somewhere; if none does, the monitor tries again now and then: others may
+ * have freed memory. */
 static void
 starve(struct cpool_carrier *c, struct cpool_task *t)
 {
@@ -408,6 +421,9 @@ run(struct cpool_carrier *c, struct cpool_task *t)
     c->ran = true;
     c->woke = 0;
     CPOOL__STORE(&s->tick, CPOOL__LOAD(&s->tick) + 1);
+    if (CONT__UNLIKELY(CPOOL__LOAD(&s->spent))) {
+        CPOOL__STORE(&s->spent, false);
+    }
     CPOOL__STORE(&c->task, t);
     c->action = CPOOL__DO_END;
     p->host.mount(c, t);

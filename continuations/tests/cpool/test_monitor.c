@@ -104,14 +104,17 @@ test_timers_and_fds(int parallelism)
     close(p[1]);
 }
 
-/* A hog that is preempted for a timer does not go before it. */
-static atomic_long woken;
+/* Whom a timer wakes goes before those that were preempted, however many there are, but for
+ * their turn now and then. */
+#define STEPS 10
+
+static atomic_long woken, owed, late;
 static _Atomic int64_t deadline;
 
 static void
 sleeps_in_steps(struct work *w)
 {
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < STEPS; i++) {
         int64_t until = cpool_now() + 1000000;
         atomic_store(&deadline, until);
         cpool_sleep(until, "sleep");
@@ -123,13 +126,14 @@ sleeps_in_steps(struct work *w)
 static void
 hogs_politely(struct work *w)
 {
-    while (atomic_load(&woken) < 10) {
+    while (atomic_load(&woken) < STEPS) {
         if (is_preempted(w)) {
-            long before = atomic_load(&woken);
-            bool over = atomic_load(&deadline) <= cpool_now();
+            if (atomic_load(&deadline) <= cpool_now()) {
+                atomic_store(&owed, atomic_load(&woken) + 1);
+            }
             cpool_yield();
-            if (over) {
-                CHECK_EQ(atomic_load(&woken), before + 1);
+            if (atomic_load(&woken) < atomic_load(&owed)) {
+                atomic_fetch_add(&late, 1);
             }
         }
         cpool__pause();
@@ -137,17 +141,58 @@ hogs_politely(struct work *w)
 }
 
 static void
-test_timer_goes_first(void)
+test_timer_goes_first(uint32_t hogs_n)
 {
     struct cpool_config config = test_config(1);
     config.chaos_seed = 0;
     start_with(&config);
+    atomic_store(&woken, 0);
+    atomic_store(&owed, 0);
+    atomic_store(&late, 0);
     struct work *s = go(sleeps_in_steps, NULL);
     await_state(s, CPOOL_PARKED);
-    go_and_forget(hogs_politely, NULL);
-    wait_finished(2);
+    for (uint32_t i = 0; i < hogs_n; i++) {
+        go_and_forget(hogs_politely, NULL);
+    }
+    wait_finished(hogs_n + 1);
     CHECK_EQ(s->n, 1);
+    CHECK(atomic_load(&late) <= 2);     /* of some STEPS * hogs_n, if they took turns  */
     free(s);
+    stop();
+}
+
+/* They have their turn beside tasks that are never done. */
+static void
+yields_always(struct work *w)
+{
+    while (!atomic_load(&enough)) {
+        w->n++;
+        cpool_yield();
+    }
+}
+
+static void
+counts_turns(struct work *w)
+{
+    while (w->n < 3) {
+        if (is_preempted(w)) {
+            cpool_yield();
+            w->n++;
+        }
+        cpool__pause();
+    }
+    atomic_store(&enough, true);
+}
+
+static void
+test_preempted_go_on(void)
+{
+    start(1);
+    go_and_forget(yields_always, NULL);
+    go_and_forget(yields_always, NULL);
+    go_and_forget(counts_turns, NULL);
+    wait_finished(3);
+    atomic_store(&enough, false);
     stop();
 }
 
@@ -235,7 +280,9 @@ main(void)
     test_preemption(2, 5);
     test_timers_and_fds(1);
     test_timers_and_fds(2);
-    test_timer_goes_first();
+    test_timer_goes_first(1);
+    test_timer_goes_first(20);
+    test_preempted_go_on();
     test_rebalance();
     test_deep_sleep();
     return 0;

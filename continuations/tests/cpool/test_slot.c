@@ -97,7 +97,7 @@ test_status(void)
 static void
 test_retired(void)
 {
-    struct cpool_task t[4] = {{.next = NULL}};
+    struct cpool_task t[5] = {{.next = NULL}};
     struct cpool_slot *s = fresh_slot(1);
     CHECK_EQ(cpool_configure(1, 0), 0);
     CHECK(s->retired);
@@ -108,9 +108,10 @@ test_retired(void)
     CHECK(cpool__ring_push(&s->started, &t[1]));
     CHECK(cpool__ring_push(&s->fresh, &t[2]));
     s->lifo = &t[3];
+    cpool__push_preempted(s, &t[4]);
     cpool__slot_drain(s);
     CHECK(!cpool__slot_has_tasks(s));
-    CHECK_EQ(cpool__queue_len(&cpool__pool.injector), 4);
+    CHECK_EQ(cpool__queue_len(&cpool__pool.injector), 5);
     empty(s);
     stop();
 }

@@ -81,10 +81,34 @@ test_started(void)
     end();
 }
 
+/* Half of the preempted ones, before others that have run, and preempted they stay. */
+static void
+test_steals_preempted(void)
+{
+    begin(CPOOL_TASK_STARTED);
+    for (int i = 0; i < 5; i++) {
+        cpool__push_preempted(theirs, &tasks[i]);
+    }
+    cpool__push_started(theirs, &tasks[5]);
+    CHECK(cpool__steal(mine) == NULL);
+    theirs->backlog_since = 1;
+    CHECK(cpool__steal(mine) == &tasks[0]);
+    CHECK(cpool__queue_pop(&mine->preempted) == &tasks[1]);
+    CHECK(cpool__queue_pop(&mine->preempted) == &tasks[2]);
+    CHECK(!cpool__slot_has_tasks(mine));
+    CHECK(cpool__steal(mine) == &tasks[3]);
+    CHECK(cpool__steal(mine) == &tasks[4]);
+    CHECK(cpool__steal(mine) == &tasks[5]);
+    CHECK(cpool__steal(mine) == NULL);
+    CHECK(!cpool__slot_has_tasks(mine) && !cpool__slot_has_tasks(theirs));
+    end();
+}
+
 int
 main(void)
 {
     test_fresh();
     test_started();
+    test_steals_preempted();
     return 0;
 }
