@@ -3,9 +3,9 @@
 
 A check is an executable that needs no arguments and whose last line of output is
 "N passed, N failed"; these are ci/lib.sh and ci/check-*.  The lint comes first, since
-it takes seconds, then the builds of the interpreter and beside them the library's tests,
-which wait more than they work, then the checks that need the builds.  The numbers are
-summed, and the sum is printed alone on the last line.
+it takes seconds, then the builds of the interpreter and the checks that need them; beside
+these, from the first build on, the library's tests, which wait more than they work.  The
+numbers are summed, and the sum is printed alone on the last line.
 
 A check that prints no such line, or whose exit status contradicts it, has one failure.
 One that takes too long is dumped (see hang.py) before it is killed.
@@ -32,8 +32,8 @@ DEFAULT_TIMEOUT = 10
 ORPHANS_S = 10                          # from a check's end to the end of its output
 PRESETS = ["release", "hard"]           # what the checks need; others are built by them
 
-# When a check runs.
-FIRST, BESIDE_BUILDS, WITH_BUILDS = range(3)
+# When a check runs: before all, beside what follows, or with the builds.
+FIRST, BESIDE, WITH_BUILDS = range(3)
 
 LAST_LINE = re.compile(r"(\d+) passed, (\d+) failed")
 
@@ -43,7 +43,7 @@ def find_checks():
     found = [("lint", [str(ROOT / "ci/build/lint.py")], FIRST)]
     library = ROOT / "ci" / "lib.sh"
     if library.is_file():
-        found.append(("lib", [str(library)], BESIDE_BUILDS))
+        found.append(("lib", [str(library)], BESIDE))
     else:
         say("not checked: the library; ci/lib.sh does not exist yet")
     # CPython's suite, which takes most of the time, comes last.
@@ -178,28 +178,28 @@ def _main():
         for name, command, its in checks:
             if its == when:
                 started = time.monotonic()
-                prefix = f"{name}: " if when == BESIDE_BUILDS else ""
+                prefix = f"{name}: " if when == BESIDE else ""
                 passed, failed = run_check(name, command, prefix)
                 results.append((name, passed, failed, time.monotonic() - started))
 
     carry_out(FIRST)
     with ThreadPoolExecutor(1) as beside:
-        library = beside.submit(carry_out, BESIDE_BUILDS)
+        library = beside.submit(carry_out, BESIDE)
         error = None
         if any(when == WITH_BUILDS for _, _, when in checks):
             started = time.monotonic()
             error = build_all()
             results.append(("build", int(not error), int(bool(error)),
                             time.monotonic() - started))
+        if error:
+            say(error)
+            for name, _, when in checks:
+                if when == WITH_BUILDS:
+                    say(f"{name}: not run, as the build has failed")
+                    results.append((name, 0, 1, 0.0))
+        else:
+            carry_out(WITH_BUILDS)
         library.result()
-    if error:
-        say(error)
-        for name, _, when in checks:
-            if when == WITH_BUILDS:
-                say(f"{name}: not run, as the build has failed")
-                results.append((name, 0, 1, 0.0))
-    else:
-        carry_out(WITH_BUILDS)
 
     print()
     for name, passed, failed, seconds in results:
