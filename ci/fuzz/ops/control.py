@@ -189,8 +189,9 @@ def context_run(run, call, n):
         value = call(n)
         same = variable.get() == n
         variable.reset(token)
-        return [value, same, variable.get()]
+        return [value, same, variable.get() == outside]
 
+    # Below a finalizer, of whatever thread runs that.
     outside = variable.get()
     return [contextvars.copy_context().run(inside), variable.get() == outside]
 
