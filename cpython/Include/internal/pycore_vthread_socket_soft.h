@@ -86,6 +86,24 @@ vsock_soft_buffer(PyObject *both)
     return PyMemoryView_GET_BUFFER(PyTuple_GET_ITEM(both, 1));
 }
 
+// What a call returns when it has waited; it ends unless that is NULL without an exception.  Then
+// the memory is let go at once: the memoryview itself may be the last carrier's to deallocate,
+// some time later, and its thread might find its own bytearray exported.
+static PyObject *
+vsock_soft_let_go(PyObject *both, PyObject *result)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    if (result != NULL || exc != NULL) {
+        PyObject *none = PyObject_CallMethod(PyTuple_GET_ITEM(both, 1), "release", NULL);
+        if (none == NULL) {
+            PyErr_Clear();              // somebody has found the memoryview, and uses it
+        }
+        Py_XDECREF(none);
+    }
+    PyErr_SetRaisedException(exc);
+    return result;
+}
+
 // A send() or sendall() that waits.
 struct vsock_send_args {
     Py_ssize_t sent;
@@ -100,10 +118,9 @@ vsock_sent(const struct vsock_send_args *a)
 }
 
 static PyObject *
-vsock_soft_send(PyObject *both, int ready, void *arg)
+vsock_soft_try_send(PyObject *both, int ready, struct vsock_send_args *a)
 {
     PySocketSockObject *s = vsock_soft_socket(both);
-    struct vsock_send_args *a = arg;
     if (ready <= 0) {
         vsock_soft_ended(ready);
     }
@@ -130,6 +147,12 @@ vsock_soft_send(PyObject *both, int ready, void *arg)
         return vsock_sent(a);
     }
     return NULL;
+}
+
+static PyObject *
+vsock_soft_send(PyObject *both, int ready, void *arg)
+{
+    return vsock_soft_let_go(both, vsock_soft_try_send(both, ready, arg));
 }
 
 static const struct _PyVThread_SoftFdOps vsock_send_ops = {
@@ -175,9 +198,8 @@ vsock_soft_recv(PyObject *self, int ready, void *arg)
 }
 
 static PyObject *
-vsock_soft_recv_into(PyObject *both, int ready, void *arg)
+vsock_soft_try_recv_into(PyObject *both, int ready, const struct vsock_recv_args *a)
 {
-    const struct vsock_recv_args *a = arg;
     PySocketSockObject *s = vsock_soft_socket(both);
     int err;
     if (ready <= 0) {
@@ -186,6 +208,12 @@ vsock_soft_recv_into(PyObject *both, int ready, void *arg)
     Py_ssize_t got = vsock_try_recv(s, vsock_soft_buffer(both)->buf, NULL, a->len, a->flags,
                                     &err);
     return got >= 0 ? PyLong_FromSsize_t(got) : vsock_soft_failed(s, err);
+}
+
+static PyObject *
+vsock_soft_recv_into(PyObject *both, int ready, void *arg)
+{
+    return vsock_soft_let_go(both, vsock_soft_try_recv_into(both, ready, arg));
 }
 
 static const struct _PyVThread_SoftFdOps vsock_recv_ops = {

@@ -57,13 +57,13 @@ class RecvIntoTests(SoftSocketTestCase):
                          (6, b"answer"))
 
     def test_part_of_a_memoryview(self):
-        buffer = bytearray(b"........")
         def make():
             left, right = self.pair()
-            return ((lambda: left.recv_into(memoryview(buffer)[2:5])),
-                    lambda: right.sendall(b"abc" * COUNT))
-        self.assertEqual(self.check(make), [3] * COUNT)
-        self.assertEqual(buffer, b"..abc...")
+            def block():
+                buffer = bytearray(b"........")
+                return left.recv_into(memoryview(buffer)[2:5]), bytes(buffer)
+            return block, lambda: right.sendall(b"abc" * COUNT)
+        self.assertEqual(self.check(make), [(3, b"..abc...")] * COUNT)
 
     def test_other_buffer(self):
         # Those that might run Python code when they are asked once more.
@@ -84,12 +84,27 @@ class RecvIntoTests(SoftSocketTestCase):
             return buffer
         self.assertEqual(self.both_ways(run), b"abcdmore")
 
+    def test_buffer_is_let_go(self):
+        # Also when the thread goes on on another carrier than where it began to wait, which has
+        # made what held the buffer.
+        def make():
+            left, right = self.pair()
+            def block():
+                buffer = bytearray(4)
+                left.recv_into(buffer)
+                buffer.extend(b"more")
+                return bytes(buffer)
+            return block, lambda: right.sendall(b"abcd" * COUNT)
+        self.assertEqual(self.check(make), [b"abcdmore"] * COUNT)
+
     def test_timed_out(self):
         def wait():
             left, _ = self.pair()
             left.settimeout(SHORT)
+            buffer = bytearray(1)
             with self.assertRaisesRegex(TimeoutError, "timed out"):
-                left.recv_into(bytearray(1))
+                left.recv_into(buffer)
+            buffer.extend(b"more")
             return True
         self.assertTrue(self.both_ways(lambda: self.call(wait)))
 
