@@ -109,7 +109,11 @@ case "$verb" in
         tool interpreter --preset "$preset" "$@"
         # Leaks at exit are CPython's own, and not what is looked for.
         export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1}
-        show ci/check-vthreads --python "build/$preset/install/bin/python3" ;;
+        if [ "$preset" = tsan ]; then
+            show ci/tsan
+        else
+            show ci/check-vthreads --python "build/$preset/install/bin/python3"
+        fi ;;
     stress )
         need_script ci/stress stress
         show ci/stress "$@" ;;

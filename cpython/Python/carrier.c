@@ -123,6 +123,7 @@ idle(struct cpool_carrier *c)
     vt->task.flags |= CPOOL_TASK_STICKY;
     vt->run = housekeep;
     vt->run_arg = &vt->ts.base;
+    _PyVThread_Publish(vt);
     if (cpool_spawn(&vt->task) < 0) {
         _PyVThread_Free(vt);
         return 0;

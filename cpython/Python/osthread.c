@@ -108,6 +108,13 @@ bind_gilstate(PyThreadState *from, PyThreadState *to)
     to->_status.bound_gilstate = 1;
 }
 
+// Of a virtual thread, which others may look at meanwhile (_PyVThread_Inspect).
+static void
+set_native_id(PyThreadState *tstate, unsigned long id)
+{
+    _Py_atomic_store_ulong_relaxed(&tstate->native_thread_id, id);
+}
+
 void
 _PyOSThread_Mount(_PyOSThreadState *os, PyThreadState *tstate,
                   struct _PyVThread *vthread)
@@ -121,7 +128,7 @@ _PyOSThread_Mount(_PyOSThreadState *os, PyThreadState *tstate,
     _Py_atomic_store_ptr_relaxed(&impl->os, os);
     os->vthread = vthread;
     _Py_tss_os = os;
-    tstate->native_thread_id = os->own->native_thread_id;
+    set_native_id(tstate, os->own->native_thread_id);
     bind_gilstate(os->own, tstate);
 
     // Partner: _PyOSThread_SetEvents(), set_global_version()
@@ -154,7 +161,7 @@ _PyOSThread_Unmount(_PyOSThreadState *os, PyThreadState *tstate)
     }
 #endif
     bind_gilstate(tstate, os->own);
-    tstate->native_thread_id = 0;
+    set_native_id(tstate, 0);
     os->vthread = NULL;
     _Py_atomic_store_ptr_relaxed(&impl->os, NULL);
 }
@@ -166,7 +173,7 @@ _PyOSThread_Switch(_PyOSThreadState *os, PyThreadState *from, PyThreadState *to)
     assert(from->interp == to->interp);
     PyThreadState *own = os->own;
     _Py_atomic_store_ptr_relaxed(&((_PyThreadStateImpl *)to)->os, os);
-    to->native_thread_id = own->native_thread_id;
+    set_native_id(to, own->native_thread_id);
     to->thread_id = from->thread_id;
     bind_gilstate(from, to);
     from->_status.active = 0;
@@ -200,6 +207,6 @@ void
 _PyOSThread_Left(PyThreadState *tstate)
 {
     assert(tstate != _PyThreadState_GET() && !_PyOSThread_IsOwn(tstate));
-    tstate->native_thread_id = 0;
+    set_native_id(tstate, 0);
     _Py_atomic_store_ptr_relaxed(&((_PyThreadStateImpl *)tstate)->os, NULL);
 }

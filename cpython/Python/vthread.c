@@ -22,13 +22,18 @@
 void
 _PyVThread_Prepare(struct _PyVThread *vt, PyInterpreterState *interp)
 {
-    memset(vt, 0, offsetof(struct _PyVThread, live));
+    memset(&vt->task, 0, offsetof(struct _PyVThread, live) - offsetof(struct _PyVThread, task));
     cpool_task_init(&vt->task);
     // It parks only where all of its frames are the interpreter's own (vthread_park.c), and
     // none of these leaves on the stack what other threads look at.
     vt->task.flags = CPOOL_TASK_MOVABLE;
     _PyVThread_InitState(vt, interp);
     _PyDataStack_SetFirstChunk(&vt->ts.base, vt->chunk, sizeof(vt->chunk));
+}
+
+void
+_PyVThread_Publish(struct _PyVThread *vt)
+{
     _Py_atomic_store_uint8((uint8_t *)&vt->live, true);
 }
 
@@ -46,6 +51,7 @@ _PyVThread_New(PyInterpreterState *interp, PyObject *thread)
     _PyVThread_Prepare(vt, interp);
     vt->thread = thread == NULL ? NULL : _PyVThread_NewRefForOther(thread);
     vt->reachable = true;
+    _PyVThread_Publish(vt);
     return &vt->ts.base;
 }
 

@@ -232,10 +232,11 @@ new_state(PyContinuationObject *c)
         return -1;
     }
     _PyVThread_Prepare(vt, _PyInterpreterState_GET());
-    vt->continuation = c;
+    _Py_atomic_store_ptr_relaxed(&vt->continuation, c);
     vt->hidden = true;
     vt->reachable = false;
     cont_init(&vt->task.cont, body, vt);
+    _PyVThread_Publish(vt);
     PyThreadState *tstate = &vt->ts.base;
     c->state = vt;
     tstate->context = PyContext_CopyCurrent();

@@ -45,7 +45,7 @@ coarse_now(void)
 static struct before
 leave(struct _PyVThread *vt)
 {
-    vt->since = coarse_now();
+    _Py_atomic_store_int64_relaxed(&vt->since, coarse_now());
     _PyDataStack_Trim(&vt->ts.base);
     struct before b = {.attached = _PyThreadState_GET() != NULL};
     if (b.attached) {
@@ -195,7 +195,7 @@ pinned_begin(struct _PyVThread *vt, const char *reason)
     if (vt->blocked) {
         cpool_block_end();
     }
-    vt->since = coarse_now();
+    _Py_atomic_store_int64_relaxed(&vt->since, coarse_now());
     cpool_pinned_begin(reason);
 }
 

@@ -100,6 +100,12 @@ innermost(struct _PyVThread *vt)
     return is_above ? mounted : &vt->ts.base;
 }
 
+static int64_t
+waits_since(struct _PyVThread *vt)
+{
+    return _Py_atomic_load_int64_relaxed(&vt->since);
+}
+
 static int
 see(struct _PyVThread *vt, void *arg)
 {
@@ -124,9 +130,9 @@ see(struct _PyVThread *vt, void *arg)
         .ident = (unsigned long)(uintptr_t)vt,
         .thread = Py_XNewRef(vt->thread),
         .state = state,
-        .carrier = mounted ? cpool_carrier_id(vt->task.carrier) : -1,
-        .reason = waits ? vt->task.reason : NULL,
-        .since = waits ? vt->since : 0,
+        .carrier = mounted ? cpool_carrier_id(cpool_task_carrier(&vt->task)) : -1,
+        .reason = waits ? cpool_task_reason(&vt->task) : NULL,
+        .since = waits ? waits_since(vt) : 0,
         .first_frame = s->num_frames,
     };
     if (s->with_frames && !add_frames(s, innermost(vt))) {
@@ -239,20 +245,21 @@ _PyVThread_Inspect(unsigned long ident)
     }
     // The thread may go on while we look; each value was true at some time.
     enum cpool_task_state state = cpool_task_state(&vt->task);
-    unsigned long native_id = vt->ts.base.native_thread_id;
+    unsigned long native_id = _Py_atomic_load_ulong_relaxed(&vt->ts.base.native_thread_id);
     bool mounted = native_id != 0;
     bool waits = state == CPOOL_PARKED || state == CPOOL_PINNED;
     return Py_BuildValue(
         "(sNNzN)", state_names[state],
-        optional_carrier(mounted ? cpool_carrier_id(vt->task.carrier) : -1),
+        optional_carrier(mounted ? cpool_carrier_id(cpool_task_carrier(&vt->task)) : -1),
         mounted ? PyLong_FromUnsignedLong(native_id) : Py_NewRef(Py_None),
-        waits ? vt->task.reason : NULL, optional_since(waits ? vt->since : 0));
+        waits ? cpool_task_reason(&vt->task) : NULL,
+        optional_since(waits ? waits_since(vt) : 0));
 }
 
 static int
 count_state(struct _PyVThread *vt, void *arg)
 {
-    if (vt->continuation == NULL) {
+    if (_Py_atomic_load_ptr_relaxed(&vt->continuation) == NULL) {
         ((long *)arg)[cpool_task_state(&vt->task)]++;
     }
     return 0;

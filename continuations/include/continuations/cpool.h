@@ -62,9 +62,9 @@ struct cpool_task {
     _Atomic uint64_t word;              /* park sequence, tokens, enum cpool_task_state */
     struct cpool_task *next;            /* run queue, injector, spare lists           */
     struct cont cont;
-    struct cpool_carrier *carrier;      /* mounted on, or last mounted on             */
+    struct cpool_carrier *_Atomic carrier;  /* mounted on, or last mounted on         */
     struct cpool_slot *home;            /* whose queue it is woken into               */
-    const char *reason;                 /* static string: what it waits for           */
+    const char *_Atomic reason;         /* static string: what it waits for           */
     struct {                            /* intrusive pairing heap of the slot         */
         struct cpool_task *child, *sibling, *prev;
         int64_t deadline;
@@ -189,6 +189,11 @@ struct cpool_task *cpool_current(void);
 struct cpool_carrier *cpool_current_carrier(void);
 
 enum cpool_task_state cpool_task_state(const struct cpool_task *t);
+
+/* What t was mounted on last, and the reason of its last wait; NULL before.  As of some moment
+ * while the caller looked, and apart from each other and from the state. */
+struct cpool_carrier *cpool_task_carrier(const struct cpool_task *t);
+const char *cpool_task_reason(const struct cpool_task *t);
 
 /* True while t is parked and frozen, or frozen and waits for a carrier.  (While the reclaimer
  * is at work on it, a parked task is PARKING for some 100 us.) */

@@ -180,7 +180,7 @@ wakes_others_only(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_ta
 {
     bool any = false;
     for (; list != NULL; list = list->next) {
-        if (list->flags & CPOOL_TASK_STICKY ? list->carrier == c : list->home == s) {
+        if (list->flags & CPOOL_TASK_STICKY ? CPOOL__LOAD(&list->carrier) == c : list->home == s) {
             return false;
         }
         any = any || (atomic_load(&list->home->status) & CPOOL__S_STATE) == CPOOL__SLEEPING;

@@ -99,6 +99,18 @@ cpool_task_state(const struct cpool_task *t)
                                          memory_order_acquire));
 }
 
+struct cpool_carrier *
+cpool_task_carrier(const struct cpool_task *t)
+{
+    return CPOOL__LOAD(&((struct cpool_task *)t)->carrier);
+}
+
+const char *
+cpool_task_reason(const struct cpool_task *t)
+{
+    return CPOOL__LOAD(&((struct cpool_task *)t)->reason);
+}
+
 int
 cpool_task_is_frozen(const struct cpool_task *t)
 {
@@ -128,7 +140,7 @@ cpool__ready(struct cpool_task *t)
     struct cpool_slot *mine = cpool__held_slot(c);
     CPOOL__COUNT(mine, unparks);
     if (t->flags & CPOOL_TASK_STICKY) {
-        struct cpool_carrier *its = t->carrier;
+        struct cpool_carrier *its = CPOOL__LOAD(&t->carrier);
         cpool__queue_push(&its->sticky, t);
         if (its != c || mine == NULL) {
             cpool__wake_sticky(its);
@@ -274,7 +286,7 @@ static void
 leave(struct cpool_task *t, int64_t deadline, const char *reason)
 {
     struct cpool_carrier *c = mounted_carrier(t);
-    t->reason = reason;
+    CPOOL__STORE(&t->reason, reason);
     c->action = CPOOL__DO_PARK;
     c->deadline = deadline;
     cont_yield(&t->cont);
@@ -387,7 +399,7 @@ void
 cpool__wait_return(struct cpool_task *t, int64_t deadline, const char *reason)
 {
     t->flags |= CPOOL_TASK_RETURNED;
-    t->reason = reason;
+    CPOOL__STORE(&t->reason, reason);
     return_for(t, CPOOL__DO_PARK)->deadline = deadline;
 }
 
@@ -462,7 +474,7 @@ cpool_spawn(struct cpool_task *t)
     } while (!change(t, &w, (w & ~CPOOL__W_STATE) | CPOOL_RUNNABLE));
     CPOOL__COUNT(mine, spawned);
     if (sticky) {
-        t->carrier = c;
+        CPOOL__STORE(&t->carrier, c);
         c->sticky_count++;
         cpool__queue_push(&c->sticky, t);
         if (mine == NULL) {

@@ -372,7 +372,7 @@ cpool__feed_one(void)
         return;
     }
     if (t->flags & CPOOL_TASK_STICKY) {
-        struct cpool_carrier *its = t->carrier;
+        struct cpool_carrier *its = CPOOL__LOAD(&t->carrier);
         cpool__queue_push(&its->sticky, t);
         cpool__wake_sticky(its);
     }
@@ -403,14 +403,14 @@ run(struct cpool_carrier *c, struct cpool_task *t)
     cpool__stop_spinning(c);
     c->cede_poll = false;
     if (t->flags & CPOOL_TASK_STICKY) {
-        CONT_CHECK(t->carrier == c && c->sticky_count > 0);
+        CONT_CHECK(CPOOL__LOAD(&t->carrier) == c && c->sticky_count > 0);
         c->sticky_count--;
     }
-    else if ((t->flags & CPOOL_TASK_STARTED) && t->carrier != c) {
+    else if ((t->flags & CPOOL_TASK_STARTED) && CPOOL__LOAD(&t->carrier) != c) {
         CPOOL__COUNT(s, migrations);
     }
     t->flags |= CPOOL_TASK_STARTED;
-    t->carrier = c;
+    CPOOL__STORE(&t->carrier, c);
     t->home = s;
     uint64_t w = atomic_fetch_add_explicit(&t->word,
                                            (uint64_t)CPOOL_RUNNING - CPOOL_RUNNABLE,

@@ -160,7 +160,7 @@ _PyVThread_AttachMayPark(void)
 static inline PyThreadState *
 _PyVThread_Running(PyThreadState *own)
 {
-    PyThreadState *mounted = _Py_OS(own)->mounted;
+    PyThreadState *mounted = _Py_atomic_load_ptr(&_Py_OS(own)->mounted);
     return mounted != NULL ? mounted : own;
 }
 

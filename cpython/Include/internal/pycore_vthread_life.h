@@ -9,8 +9,10 @@
 
 #include "pycore_vthread_state.h"
 
-// Makes a struct that was just allocated a live thread that is not started.
+// Makes a struct that was just allocated a thread that is not started; and, when its caller has
+// filled in the rest, one that others find (_PyVThread_ForEach).
 void _PyVThread_Prepare(struct _PyVThread *vt, PyInterpreterState *interp);
+void _PyVThread_Publish(struct _PyVThread *vt);
 // The body, on the thread's own stack.
 void _PyVThread_RunTask(struct cpool_task *t);
 // On the carrier's stack, after the thread has left its own for good.
