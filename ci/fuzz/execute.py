@@ -49,7 +49,8 @@ class Shared:
         self.lock = threading.RLock()
         self.counter = 0
         self.barrier = threading.Barrier(copies)
-        self.queues = [queue.SimpleQueue(), queue.Queue(), queue.LifoQueue()]
+        self.simple_queue = queue.SimpleQueue()
+        self.locked_queues = [queue.Queue(), queue.LifoQueue()]
         self.table = {}
         self.object = type("Object", (), {})()
         self.local = threading.local()

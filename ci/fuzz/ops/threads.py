@@ -95,12 +95,21 @@ def shared_object(run, call, n):
     return [value, hasattr(target, name)]
 
 
+def put_and_get(messages, n):
+    # Each copy gives before it takes, so there is one for everybody.
+    messages.put(n)
+    return type(messages.get()) is int
+
+
 @wait()
 def shared_queue(run, call, n):
-    # Each copy gives before it takes, so there is one for everybody.
-    messages = run.shared.queues[n - 1]
-    messages.put(n)
-    return messages.get()
+    return put_and_get(run.shared.simple_queue, n)
+
+
+# Its lock may be held where a finalizer comes to run: only a SimpleQueue is made for that.
+@wait("shared")
+def shared_locked_queue(run, call, n):
+    return put_and_get(run.shared.locked_queues[n & 1], n)
 
 
 @wait("meet")
