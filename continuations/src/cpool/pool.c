@@ -9,7 +9,7 @@
  *                | fresh   |<-steal| fresh   |         | fresh   |
  *                | started |       | started |         | started |
  *                | inbox   |       | inbox   |         | inbox   | <- started tasks
- *                | preempted       | preempted         | preempted    wake up at home
+ *                | spent   |       | spent   |         | spent   |    wake up at home
  *                | timers  |       | timers  |         | timers  |
  *                +----+----+       +----+----+         +---------+
  *                     | holds           | holds           (FREE)
