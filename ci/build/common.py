@@ -112,6 +112,8 @@ def jobs():
 def compiler(cached=True):
     """CC for configure and CMake: the user's, with ccache where that is installed."""
     words = [w for w in os.environ.get("CC", "gcc").split() if w != "ccache"]
+    if not words or not shutil.which(words[0]):
+        raise Stop(f"CC={os.environ.get('CC', 'gcc')!r}: there is no such compiler")
     if cached and shutil.which("ccache"):
         words.insert(0, "ccache")
     return " ".join(words)

@@ -56,7 +56,8 @@ def configure(preset, malloc="default"):
 def build(preset="release", malloc="default", source=None, version=None, link=True):
     """Everything up to the installation; returns the interpreter's path."""
     check_preset(preset)
-    jobs()                              # a bad JOBS is said now
+    jobs()                              # a bad JOBS or CC is said now
+    compiler()
     check_free(at_least=256 << 20)
     _, place = tree.prepare(source, version, patched=not preset.startswith("stock"))
     out = BUILD / (preset if malloc == "default" else f"{preset}-{malloc}")
