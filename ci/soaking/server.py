@@ -1,10 +1,10 @@
 """A server process of ci/soak: HTTP and HTTPS, one virtual thread a connection.
 
-    server.py FD TLS_FD FILES BYTES
+    server.py FD TLS_FD FILES
 
-Accepts from two sockets that it has inherited, and may have so many descriptors, and so much
-more address space than it has at its start.  For each line of its input, when no connection is
-left, it prints what it holds as a line of JSON.
+Accepts from two sockets that it has inherited, and may have so many descriptors.  For each line
+of its input, when no connection is left, it prints what it holds as a line of JSON.  The line is
+a number: of bytes by which its address space may grow from then on, or -1 for any.
 """
 
 import gc
@@ -113,18 +113,23 @@ def held():
     }
 
 
-def main(fd, tls_fd, files, more_bytes):
+def limit_address_space(more):
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = hard if more < 0 else pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def main(fd, tls_fd, files):
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     connections = Connections()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(CERTIFICATE)
     for server in Server(fd, connections), Server(tls_fd, connections, context):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + more_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for _ in sys.stdin:
+    for line in sys.stdin:
         connections.wait_for_none([fd, tls_fd])
+        limit_address_space(int(line))
         print(json.dumps(held()), flush=True)
 
 
