@@ -11,17 +11,13 @@ struct chunk {
     _PyInterpreterFrame frames[];
 };
 
-// The first chunk has as many frames as are left of 400 bytes; each next one twice as many.
-// Recursion through C is bounded by the stack, so the last one is not much too large.
-#define FIRST_CHUNK 4
+// The first chunk has one frame, each next one twice as many.  Recursion through C is bounded by
+// the stack, so the last one is not much too large.
 #define LARGEST_CHUNK 64
 
-// In the thread state: what a virtual thread mostly needs.
-#define NUM_FIRST 2
-
-static_assert(sizeof(((_PyThreadStateImpl *)0)->first_entry_frames)
-              == NUM_FIRST * sizeof(_PyInterpreterFrame),
-              "first_entry_frames has room for NUM_FIRST frames");
+static_assert(sizeof(((_PyThreadStateImpl *)0)->first_entry_frame)
+              == sizeof(_PyInterpreterFrame),
+              "first_entry_frame has room for a frame");
 
 // Puts all but the first frame of an array on the list, and returns that.
 static _PyInterpreterFrame *
@@ -41,14 +37,14 @@ add_frames(_PyThreadStateImpl *ts, _PyInterpreterFrame *frames, size_t n)
 _PyInterpreterFrame *
 _PyEntryFrame_More(_PyThreadStateImpl *ts)
 {
-    // The list of chunks ends with the frames of the thread state itself, once these are
+    // The list of chunks ends with the frame of the thread state itself, once that is
     // in use, and before that it is empty.
     if (ts->entry_frame_chunks == NULL) {
-        ts->entry_frame_chunks = ts->first_entry_frames;
-        return add_frames(ts, (_PyInterpreterFrame *)ts->first_entry_frames, NUM_FIRST);
+        ts->entry_frame_chunks = ts->first_entry_frame;
+        return add_frames(ts, (_PyInterpreterFrame *)ts->first_entry_frame, 1);
     }
-    size_t n = FIRST_CHUNK;
-    if (ts->entry_frame_chunks != ts->first_entry_frames) {
+    size_t n = 1;
+    if (ts->entry_frame_chunks != ts->first_entry_frame) {
         n = 2 * ((struct chunk *)ts->entry_frame_chunks)->num_frames;
     }
     n = n > LARGEST_CHUNK ? LARGEST_CHUNK : n;
@@ -76,7 +72,7 @@ _PyEntryFrame_Clear(PyThreadState *tstate)
 {
     _PyThreadStateImpl *ts = (_PyThreadStateImpl *)tstate;
     struct chunk *chunk = ts->entry_frame_chunks;
-    while (chunk != NULL && (void *)chunk != ts->first_entry_frames) {
+    while (chunk != NULL && (void *)chunk != ts->first_entry_frame) {
         struct chunk *next = chunk->next;
         PyMem_RawFree(chunk);
         chunk = next;

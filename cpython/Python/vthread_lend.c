@@ -55,7 +55,7 @@ link_frames(PyThreadState *tstate, _PyInterpreterFrame *from, _PyInterpreterFram
     }
     else {
         _PyInterpreterFrame *lowest =
-            (_PyInterpreterFrame *)((_PyThreadStateImpl *)tstate)->first_entry_frames;
+            (_PyInterpreterFrame *)((_PyThreadStateImpl *)tstate)->first_entry_frame;
         assert(lowest->owner == FRAME_OWNED_BY_CSTACK && lowest->previous == from);
         lowest->previous = to;
     }

@@ -360,7 +360,7 @@ _PyVThread_TakeResult(PyThreadState *tstate)
 }
 
 PyObject *
-_PyVThread_RunOutermost(PyThreadState *tstate, PyObject *func, PyObject *args,
+_PyVThread_RunOutermost(PyThreadState *tstate, PyObject *func, PyObject **args,
                         PyObject *kwargs)
 {
     _PyThreadStateImpl *ts = (_PyThreadStateImpl *)tstate;
@@ -381,12 +381,15 @@ _PyVThread_RunOutermost(PyThreadState *tstate, PyObject *func, PyObject *args,
                 Py_CLEAR(vt->context);
                 return NULL;
             }
-            frame = push_frame(tstate, func, args, kwargs);
+            frame = push_frame(tstate, func, *args, kwargs);
         }
         if (frame == NULL) {
-            return _PyErr_Occurred(tstate) ? NULL : PyObject_Call(func, args, kwargs);
+            return _PyErr_Occurred(tstate) ? NULL : PyObject_Call(func, *args, kwargs);
         }
-        ts->soft.entry = (_PyInterpreterFrame *)ts->first_entry_frames;
+        if (PyTuple_CheckExact(*args)) {
+            Py_CLEAR(*args);        // runs no finalizer: the frame has all that was in it
+        }
+        ts->soft.entry = (_PyInterpreterFrame *)ts->first_entry_frame;
         res = _PyEval_EvalFrameDefault(tstate, frame, 0);
     }
     while (vt->soft.step != NULL) {

@@ -59,7 +59,6 @@ struct cont {
     void *arg;
     uint32_t state;             /* enum cont_state                                    */
     uint32_t flags;             /* log2 of the stack size, once there is a stack           */
-    void *sanitizer[4];         /* fibre handles of ASan, TSan, valgrind              */
 };
 
 /* Prepares `c`; takes no stack yet.

@@ -4,7 +4,7 @@
 /* What ASan, TSan, LSan and valgrind must be told about stacks: all of it, and only here.
  *
  * Each of them keeps a notion of "the stack of this thread" that a switch makes wrong.
- * A continuation lends four words, `slots`; nobody else looks into them:
+ * A stack lends four words, `slots`, while a continuation owns it; nobody else looks into them:
  *
  *      slots[0], [1]   ASan: limit and size of the stack to go back to
  *      slots[0]        TSan: not NULL in a forked child where nothing is reported

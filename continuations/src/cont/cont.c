@@ -92,11 +92,11 @@ static void
 run(void *arg)
 {
     struct cont *c = arg;
-    cont__san_after_switch(c->sanitizer, CONT__SAN_INTO, NULL);
+    cont__san_after_switch(c->stack->sanitizer, CONT__SAN_INTO, NULL);
     c->entry(c->arg);
     c->state = CONT_DONE;
     void *unused;
-    cont__san_before_switch(c->sanitizer, CONT__SAN_END, &unused, NULL, NULL);
+    cont__san_before_switch(c->stack->sanitizer, CONT__SAN_END, &unused, NULL, NULL);
     cont__switch(&c->sp, c->resumer_sp);
     __builtin_unreachable();
 }
@@ -105,7 +105,7 @@ static void
 give_back(struct cont *c)
 {
     struct cont_stack *s = c->stack;
-    cont__san_stack_end(c->sanitizer, cont__stack_limit(s), c->sp, cont__stack_base(s));
+    cont__san_stack_end(s->sanitizer, cont__stack_limit(s), c->sp, cont__stack_base(s));
     c->stack = NULL;
     c->sp = NULL;
     cont__stack_release(s);
@@ -122,7 +122,7 @@ cont_resume(struct cont *c)
         }
         c->stack = s;
         c->flags = s->shift;
-        cont__san_stack_begin(c->sanitizer, cont__stack_limit(s), cont__stack_base(s));
+        cont__san_stack_begin(s->sanitizer, cont__stack_limit(s), cont__stack_base(s));
         c->sp = cont__switch_make(cont__stack_base(s), cont__stack_limit(s), run, c);
     }
     else if (c->state == CONT_SUSPENDED) {
@@ -137,10 +137,10 @@ cont_resume(struct cont *c)
 
     c->state = CONT_RUNNING;
     void *fake = NULL;
-    cont__san_before_switch(c->sanitizer, CONT__SAN_INTO, &fake,
+    cont__san_before_switch(c->stack->sanitizer, CONT__SAN_INTO, &fake,
                             cont__stack_limit(c->stack), cont__stack_base(c->stack));
     cont__switch(&c->resumer_sp, c->sp);
-    cont__san_after_switch(c->sanitizer, CONT__SAN_OUT, fake);
+    cont__san_after_switch(c->stack->sanitizer, CONT__SAN_OUT, fake);
     c->resumer_sp = NULL;
     if (c->state == CONT_DONE) {
         give_back(c);
@@ -159,9 +159,9 @@ cont_yield(struct cont *c)
     CONT_CHECK(c->state == CONT_RUNNING && RUNS_HERE(c));
     c->state = CONT_SUSPENDED;
     void *fake = NULL;
-    cont__san_before_switch(c->sanitizer, CONT__SAN_OUT, &fake, NULL, NULL);
+    cont__san_before_switch(c->stack->sanitizer, CONT__SAN_OUT, &fake, NULL, NULL);
     cont__switch(&c->sp, c->resumer_sp);
-    cont__san_after_switch(c->sanitizer, CONT__SAN_INTO, fake);
+    cont__san_after_switch(c->stack->sanitizer, CONT__SAN_INTO, fake);
 }
 
 void

@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "continuations/stack.h"
+#include "base/sanitizer.h"
 #include "stack/prim.h"
 
 /* Where the bytes of a stack's live part are. */
@@ -61,6 +62,9 @@ struct cont_stack {
     uint32_t era;
     uint32_t seen : 30;         /* of the owner's state, at the reclaimer's last visit   */
     uint32_t looked : 2;        /* what it has found out, while `seen` holds             */
+#ifdef CONT__SANITIZER
+    void *sanitizer[4];         /* sanitizer.h's, while OWNED                            */
+#endif
 };
 
 #define CONT__STACK_SHIFT_MIN 16                /* CONT_STACK_SIZE_MIN                   */

@@ -33,7 +33,7 @@ extern "C" {
 #define _PyDataStack_CHUNK_SIZE (16 * 1024)
 #define _PyDataStack_OVERHEAD 1000
 // The same for virtual threads: two ordinary frames (Event.wait() and Condition.wait() take
-// 304 bytes), and room for the second one.
+// 336 bytes), and room for the second one.
 #define _PyDataStack_SMALL_CHUNK_SIZE 384
 #define _PyDataStack_SMALL_OVERHEAD 20
 

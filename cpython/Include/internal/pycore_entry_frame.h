@@ -19,11 +19,11 @@ extern "C" {
  * So the entry frames live in memory of the thread state:
  *
  *     _PyThreadStateImpl                             chunk            chunk
- *     | first_entry_frames  [0][1] |   used up -->  | 4 frames | --> | 8 frames |
+ *     | first_entry_frame          |   used up -->  | 1 frame  | --> | 2 frames |
  *     | free_entry_frames ---------------------------------> unused one -> unused one -> NULL
  *     |                            |                          linked by `previous`
  *
- * A thread that runs one or two activations (a virtual thread, mostly) needs no chunk.
+ * A thread that runs one activation (a virtual thread that waits, mostly) needs no chunk.
  * Chunks stay until the thread state ends: the depth that was reached once is
  * reached again.  A push and a pop are two loads and a store each.
  *

@@ -211,9 +211,10 @@ _PyVThread_IsSoftParked(PyThreadState *tstate)
 
 // As PyObject_Call(), for the outermost call of a thread.  When _PyVThread_IsSoftParked() is
 // true afterwards, there is no result yet, and the thread is detached: returns at once, and
-// calls this again, with the same arguments, when it runs next.  Attached else.
+// calls this again, in the same way, when it runs next.  Attached else.  May drop *args, when the
+// call's frame has what is in it: a thread that waits needs no tuple.
 extern PyObject *_PyVThread_RunOutermost(PyThreadState *tstate, PyObject *func,
-                                         PyObject *args, PyObject *kwargs);
+                                         PyObject **args, PyObject *kwargs);
 
 // --- Builtins that wait ------------------------------------------------------------------
 
@@ -313,7 +314,7 @@ extern int _PyVThread_EnableSoftPark(int enable);
 #define _PyVThread_EndCall(tstate, frame, stack_pointer, result) (stack_pointer)
 #define _PyVThread_RunsAgain(tstate) 0
 #define _PyVThread_IsSoftParked(tstate) 0
-#define _PyVThread_RunOutermost(tstate, func, args, kwargs) PyObject_Call(func, args, kwargs)
+#define _PyVThread_RunOutermost(tstate, func, args, kwargs) PyObject_Call(func, *(args), kwargs)
 #define _PyVThread_AcceptOffer(function) 0
 #define _PyVThread_KeepOffer(accepted) ((void)(accepted))
 #define _PyVThread_KeptOffer() 0

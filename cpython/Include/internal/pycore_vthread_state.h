@@ -43,10 +43,9 @@ extern "C" {
 #include "pycore_vthread_park.h"    // struct wait_entry
 #include "pycore_vthread_soft.h"
 
-// Room for an ordinary frame (80 bytes and its locals and stack, 110 to 150 together) and what
-// it mostly waits in: Queue.get() and Condition.wait() take 344.  Deeper threads grow by chunks
-// of their own.
-#define _PyVThread_CHUNK_SIZE 512
+// Room for two ordinary frames (88 bytes, and their locals and stack: 110 to 170 together).
+// Deeper threads grow by chunks of their own.
+#define _PyVThread_CHUNK_SIZE 352
 
 // What interrupts a thread (vthread_interrupt.c).  It outlives the thread, for interrupts that
 // come late.
