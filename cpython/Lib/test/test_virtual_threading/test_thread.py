@@ -330,6 +330,20 @@ class ThreadTests(TestCase):
         self.wait_until(lambda: support.gc_collect() is None and reference() is None,
                         "argument collected")
 
+    def test_arguments_are_dropped_by_the_call(self):
+        class Argument:
+            pass
+
+        def run(argument):
+            reference = weakref.ref(argument)
+            del argument
+            self.wait_until(lambda: support.gc_collect() is None and reference() is None,
+                            "argument collected")
+
+        thread = Thread(target=run, args=(Argument(),))
+        thread.start()
+        self.join([thread])
+
     def test_thread_object_is_collected(self):
         thread = spawn(int)
         self.join([thread])
