@@ -19,7 +19,7 @@ from common import arguments, result
 
 SOCKET_PAIRS = 8000
 # What must be free for a thread: its RSS, and a tenth for whatever else the machine does.
-BYTES_NEEDED = {"lock": 1_900, "sleep": 1_900, "recv": 1_900, "c": 5_000}
+BYTES_NEEDED = {"lock": 1_650, "sleep": 1_650, "recv": 1_650, "c": 5_000}
 BYTES_A_FRAME = 200
 STARTS_A_SECOND = 20_000            # far fewer than there are
 STACKS_THAT_STAY = 17_000           # the pool's budget, and some that are being looked at

@@ -15,7 +15,7 @@ extern "C" {
  * allows 65,530, and a page of 4 KiB each for what is mostly three frames of 200 bytes.
  *
  *     platform thread      16 KiB mapping --> 16 KiB mapping --> ...       as on stock
- *     virtual thread       first, given  --> 384 bytes --> 576 --> ... --> 16 KiB, malloc'ed
+ *     virtual thread       first, given  --> 256 bytes --> 384 --> ... --> 16 KiB, malloc'ed
  *
  * The first chunk of a virtual thread is part of the memory of that thread and is never
  * freed.  The others grow by half, so a thread that is ten frames deep does not pay for a
@@ -26,16 +26,19 @@ extern "C" {
  */
 
 #include <stdbool.h>
+#include <stddef.h>               // offsetof()
 #include "pycore_obmalloc.h"      // _PyObject_VirtualAlloc()
 #include "pycore_tstate.h"        // _PyThreadStateImpl
 
 // Stock's minimal chunk, and what a chunk has left beyond the frame that it is made for.
 #define _PyDataStack_CHUNK_SIZE (16 * 1024)
 #define _PyDataStack_OVERHEAD 1000
-// The same for virtual threads: two ordinary frames (Event.wait() and Condition.wait() take
-// 336 bytes), and room for the second one.
-#define _PyDataStack_SMALL_CHUNK_SIZE 384
-#define _PyDataStack_SMALL_OVERHEAD 20
+// The same for virtual threads: one large frame (Condition.wait() takes 176 bytes, and is often
+// the third, after a first chunk that has two), and what is not for frames: the header, and a
+// word in the lowest one.
+#define _PyDataStack_SMALL_CHUNK_SIZE 256
+#define _PyDataStack_SMALL_OVERHEAD \
+    ((int)(offsetof(_PyStackChunk, data) / sizeof(PyObject *)) + 1)
 
 static inline int
 _PyDataStack_IsSmall(PyThreadState *tstate)
