@@ -44,7 +44,7 @@ Measure
 
 BUILD OPTIONS
   --preset NAME      release (default), release-pgo, debug, hard, asan, tsan,
-                     ubsan, stock, stock-gil, stock-debug
+                     ubsan, stock, stock-gil, stock-debug, stock-tsan
   --malloc NAME      default or jemalloc
   --source FILE      CPython's source, Python-3.13.15.tar.xz (sha256 is checked)
   --cpython VERSION  a version of cpython/UPSTREAM (the first one by default)

@@ -263,7 +263,7 @@ vsock_send_rest_offered(PySocketSockObject *s, Py_ssize_t sent, int flags,
             }
             int err = errno;
             if (offer != NULL) {
-                offer->args.sent = sent;
+                offer->args.send.sent = sent;
             }
             if (vsock_leaves(s, err, -1, 0, offer)) {
                 return -1;
@@ -288,11 +288,11 @@ vsock_send_rest(PySocketSockObject *s, Py_ssize_t sent, int flags,
 }
 
 // recv() and recv_into().  `mem` NULL: *bytes is made when something can be received; else it is
-// memory of `buffer`.  Returns how many bytes came, or -1; -2: make the plain call.  -1 without an
-// exception: has taken its offer, if `offered`.
+// memory for that.  Returns how many bytes came, or -1; -2: make the plain call.  -1 without an
+// exception: has taken its offer, if it has one.
 static Py_ssize_t
-vsock_recv_offered(PySocketSockObject *s, char *mem, PyObject *buffer, PyObject **bytes,
-                   Py_ssize_t len, int flags, int offered)
+vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
+           const struct vsock_offer *offer)
 {
     PyTime_t timeout = s->sock_timeout;
     if (len == 0 || !vsock_parks(s, 0, flags, timeout)) {
@@ -309,13 +309,8 @@ vsock_recv_offered(PySocketSockObject *s, char *mem, PyObject *buffer, PyObject 
             }
         }
         wait_first = 0;
-        if (offered && (err == EAGAIN || err == EWOULDBLOCK)) {
-            struct vsock_recv_args a = {len, flags};
-            if (vsock_take_offer(s, timeout, mem == NULL ? &vsock_recv_ops : &vsock_recv_into_ops,
-                                 buffer, &a, sizeof(a)))
-            {
-                return -1;
-            }
+        if (vsock_leaves(s, err, timeout, deadline, offer)) {
+            return -1;
         }
         switch (vsock_failed(s, err, POLLIN, timeout, deadline, "socket recv")) {
             case VSOCK_AGAIN:
@@ -328,17 +323,10 @@ vsock_recv_offered(PySocketSockObject *s, char *mem, PyObject *buffer, PyObject 
     }
 }
 
-static inline Py_ssize_t
-vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
-           int offered)
-{
-    return vsock_recv_offered(s, mem, NULL, bytes, len, flags, offered);
-}
-
-// sock_call() for accept.  -1 without an exception: it was OFFERED a wait without a C stack, and
-// has taken it; or it TRIES, and has to wait.
+// sock_call() for accept.  -1 without an exception: has taken its offer, if it has one.
 static int
-vsock_accept_as(PySocketSockObject *s, vsock_func func, void *data, enum vsock_accept mode)
+vsock_accept_offered(PySocketSockObject *s, vsock_func func, void *data,
+                     const struct vsock_offer *offer)
 {
     PyTime_t timeout = s->sock_timeout;
     if (!vsock_parks(s, 0, 0, timeout)) {
@@ -359,13 +347,7 @@ vsock_accept_as(PySocketSockObject *s, vsock_func func, void *data, enum vsock_a
         if (done) {
             return 0;
         }
-        if (mode == VSOCK_ACCEPT_TRIES) {
-            (void)vsock_soft_failed(s, err);
-            return -1;
-        }
-        if (mode == VSOCK_ACCEPT_OFFERED && (err == EAGAIN || err == EWOULDBLOCK)
-            && vsock_take_offer(s, timeout, &vsock_accept_ops, NULL, NULL, 0))
-        {
+        if (vsock_leaves(s, err, timeout, deadline, offer)) {
             return -1;
         }
         switch (vsock_failed(s, err, POLLIN, timeout, deadline, "socket accept")) {
@@ -382,7 +364,7 @@ vsock_accept_as(PySocketSockObject *s, vsock_func func, void *data, enum vsock_a
 static inline int
 vsock_accept(PySocketSockObject *s, vsock_func func, void *data)
 {
-    return vsock_accept_as(s, func, data, VSOCK_ACCEPT_WAITS);
+    return vsock_accept_offered(s, func, data, NULL);
 }
 
 // Around connect(2), detached.  Returns whether it was made non-blocking; then `end` makes
@@ -447,20 +429,19 @@ vsock_select(PySocketSockObject *s, int writing, PyTime_t interval, int connect)
 
 #else   // !Py_GIL_DISABLED
 
-struct vsock_offer { PyObject *buffer; struct { Py_ssize_t sent; int flags, all; } args; };
-enum vsock_accept { VSOCK_ACCEPT_WAITS, VSOCK_ACCEPT_OFFERED };
+struct vsock_offer;
+#define VSOCK_OFFER(offered, name, buffer, ...) ((void)(offered), NULL)
 #define vsock_call(s, writing, func, data, flags, timeout) \
     sock_call_ex(s, writing, func, data, 0, NULL, timeout)
 #define vsock_call_offered(s, writing, func, data, flags, timeout, offer) \
     ((void)(offer), sock_call_ex(s, writing, func, data, 0, NULL, timeout))
 #define vsock_accept(s, func, data) \
     sock_call_ex(s, 0, func, data, 0, NULL, (s)->sock_timeout)
-#define vsock_accept_as(s, func, data, mode) ((void)(mode), vsock_accept(s, func, data))
+#define vsock_accept_offered(s, func, data, offer) ((void)(offer), vsock_accept(s, func, data))
 #define vsock_send_rest(s, sent, flags, ...) (sent)
 #define vsock_send_rest_offered(s, sent, flags, ...) (sent)
 #define vsock_select(s, writing, interval, connect) (-1)
-#define vsock_recv(s, mem, bytes, len, flags, offered) ((void)(offered), -2)
-#define vsock_recv_offered(s, mem, buffer, bytes, len, flags, offered) ((void)(offered), -2)
+#define vsock_recv(s, mem, bytes, len, flags, offer) ((void)(offer), -2)
 #define vsock_leaves_connect(s) 0
 #define vsock_connect_begin(s) 0
 #define vsock_connect_end(s, changed) ((void)0)

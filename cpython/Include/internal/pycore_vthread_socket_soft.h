@@ -11,8 +11,39 @@
  * A call makes its tries as ever; when it has to wait, it takes its offer, if it has one, and what it
  * then needs is kept here: its numbers in 16 bytes, and the memory that it reads from or writes
  * to by a memoryview, so that nobody can make a bytearray shorter meanwhile.  When the descriptor is
- * ready, a function of this file tries again, which waits for nothing.
+ * ready, a function of this file tries again, which waits for nothing; some do it by the call's own
+ * function, with vsock_tries for an offer.
  */
+
+struct vsock_send_args {
+    Py_ssize_t sent;
+    int flags;
+    int all;                    // it is sendall()
+};
+
+struct vsock_recv_args {
+    Py_ssize_t len;
+    int flags;
+    int control;                // recvmsg(): bytes of ancillary data
+};
+
+union vsock_args {
+    struct vsock_send_args send;
+    struct vsock_recv_args recv;
+};
+
+// What a call does that would have to wait, rather than to wait with its C stack.
+struct vsock_offer {
+    const struct _PyVThread_SoftFdOps *ops;     // NULL: it returns without an exception
+    PyObject *buffer;                           // whose memory it uses while it waits, or NULL
+    union vsock_args args;
+};
+
+static const struct vsock_offer vsock_tries;
+
+// The offer to an OFFERED call that goes on by vsock_<name>_ops; the rest initializes its args.
+#define VSOCK_OFFER(offered, name, buffer, ...) \
+    ((offered) ? &(struct vsock_offer){&vsock_##name##_ops, (buffer), {__VA_ARGS__}} : NULL)
 
 // What a try after a wait comes to that has failed with `err` (0: an exception is set).  NULL
 // without an exception: wait for more.
@@ -41,18 +72,19 @@ vsock_soft_ended(int ready)
     return NULL;
 }
 
-// Takes the offer of a call that was found to have to wait, with the memory of `buffer`, if it is
-// not NULL, for as long as it waits.  False: it waits with its C stack.  `object` of the ops is
-// the socket, or a tuple of the socket and a memoryview.
+// `object` of the ops will be the socket, or a tuple of the socket and a memoryview.
 static int
-vsock_take_offer(PySocketSockObject *s, PyTime_t timeout, const struct _PyVThread_SoftFdOps *ops,
-                 PyObject *buffer, const void *arg, size_t size)
+vsock_take_offer(PySocketSockObject *s, PyTime_t timeout, const struct vsock_offer *offer)
 {
+    const struct _PyVThread_SoftFdOps *ops = offer->ops;
+    PyObject *buffer = offer->buffer;
+    const void *args = &offer->args;
     if (timeout <= 0 && !vsock_would_block(s->sock_fd, ops->events)) {
         return 0;
     }
     if (buffer == NULL) {
-        return _PyVThread_SoftWaitFd((PyObject *)s, s->sock_fd, timeout, ops, arg, size);
+        return _PyVThread_SoftWaitFd((PyObject *)s, s->sock_fd, timeout, ops, args,
+                                     sizeof(offer->args));
     }
     // Others may run Python code when they are asked for their memory once more.
     if (!PyBytes_CheckExact(buffer) && !PyByteArray_CheckExact(buffer)
@@ -67,11 +99,32 @@ vsock_take_offer(PySocketSockObject *s, PyTime_t timeout, const struct _PyVThrea
         PyErr_Clear();
     }
     else {
-        taken = _PyVThread_SoftWaitFd(both, s->sock_fd, timeout, ops, arg, size);
+        taken = _PyVThread_SoftWaitFd(both, s->sock_fd, timeout, ops, args,
+                                      sizeof(offer->args));
     }
     Py_XDECREF(view);
     Py_XDECREF(both);
     return taken;
+}
+
+// A try has failed with `err`.  True: the call returns, and has set an exception unless it is to
+// wait.  False: it goes on as without an offer.
+static int
+vsock_leaves(PySocketSockObject *s, int err, PyTime_t timeout, PyTime_t deadline,
+             const struct vsock_offer *offer)
+{
+    if (offer == NULL) {
+        return 0;
+    }
+    if (offer->ops == NULL) {
+        (void)vsock_soft_failed(s, err);
+        return 1;
+    }
+    if (err != EAGAIN && err != EWOULDBLOCK) {
+        return 0;
+    }
+    PyTime_t left = timeout > 0 ? _PyDeadline_Get(deadline) : -1;
+    return (timeout <= 0 || left > 0) && vsock_take_offer(s, left, offer);
 }
 
 static inline PySocketSockObject *
@@ -103,13 +156,6 @@ vsock_soft_let_go(PyObject *both, PyObject *result)
     PyErr_SetRaisedException(exc);
     return result;
 }
-
-// A send() or sendall() that waits.
-struct vsock_send_args {
-    Py_ssize_t sent;
-    int flags;
-    int all;                    // it is sendall()
-};
 
 static PyObject *
 vsock_sent(const struct vsock_send_args *a)
@@ -159,30 +205,6 @@ static const struct _PyVThread_SoftFdOps vsock_send_ops = {
     POLLOUT, "socket send", vsock_soft_send
 };
 
-// An offer to a call that sends: of `sent` bytes of a buffer it waits to send more.
-struct vsock_offer {
-    PyObject *buffer;           // NULL: there is no offer
-    struct vsock_send_args args;
-};
-
-static int
-vsock_leaves(PySocketSockObject *s, int err, PyTime_t timeout, PyTime_t deadline,
-             const struct vsock_offer *offer)
-{
-    if (offer == NULL || offer->buffer == NULL || (err != EAGAIN && err != EWOULDBLOCK)) {
-        return 0;
-    }
-    PyTime_t left = timeout > 0 ? _PyDeadline_Get(deadline) : -1;
-    return (timeout <= 0 || left > 0)
-           && vsock_take_offer(s, left, &vsock_send_ops, offer->buffer, &offer->args,
-                               sizeof(offer->args));
-}
-
-struct vsock_recv_args {
-    Py_ssize_t len;
-    int flags;
-};
-
 static PyObject *
 vsock_soft_recv(PyObject *self, int ready, void *arg)
 {
@@ -223,15 +245,62 @@ static const struct _PyVThread_SoftFdOps vsock_recv_into_ops = {
     POLLIN, "socket recv", vsock_soft_recv_into
 };
 
-enum vsock_accept { VSOCK_ACCEPT_WAITS, VSOCK_ACCEPT_OFFERED, VSOCK_ACCEPT_TRIES };
+static Py_ssize_t sock_recvfrom_guts(PySocketSockObject *s, char *mem, Py_ssize_t len, int flags,
+                                     PyObject **address, const struct vsock_offer *offer);
+static PyObject *sock_recvfrom_as(PySocketSockObject *s, Py_ssize_t len, int flags,
+                                  const struct vsock_offer *offer);
+static PyObject *sock_recvmsg_as(PySocketSockObject *s, Py_ssize_t len, Py_ssize_t control,
+                                 int flags, const struct vsock_offer *offer);
+static PyObject *sock_accept_as(PySocketSockObject *s, const struct vsock_offer *offer);
 
-static PyObject *sock_accept_as(PySocketSockObject *s, enum vsock_accept mode);
+static PyObject *
+vsock_soft_recvfrom(PyObject *self, int ready, void *arg)
+{
+    const struct vsock_recv_args *a = arg;
+    return ready <= 0 ? vsock_soft_ended(ready)
+           : sock_recvfrom_as((PySocketSockObject *)self, a->len, a->flags, &vsock_tries);
+}
+
+static PyObject *
+vsock_soft_recvfrom_into(PyObject *both, int ready, void *arg)
+{
+    const struct vsock_recv_args *a = arg;
+    PyObject *address = NULL, *result = NULL;
+    if (ready <= 0) {
+        vsock_soft_ended(ready);
+    }
+    else {
+        Py_ssize_t got = sock_recvfrom_guts(vsock_soft_socket(both), vsock_soft_buffer(both)->buf,
+                                            a->len, a->flags, &address, &vsock_tries);
+        result = got < 0 ? NULL : Py_BuildValue("nN", got, address);
+    }
+    return vsock_soft_let_go(both, result);
+}
+
+static PyObject *
+vsock_soft_recvmsg(PyObject *self, int ready, void *arg)
+{
+    const struct vsock_recv_args *a = arg;
+    return ready <= 0 ? vsock_soft_ended(ready)
+           : sock_recvmsg_as((PySocketSockObject *)self, a->len, a->control, a->flags,
+                             &vsock_tries);
+}
+
+static const struct _PyVThread_SoftFdOps vsock_recvfrom_ops = {
+    POLLIN, "socket recv", vsock_soft_recvfrom
+};
+static const struct _PyVThread_SoftFdOps vsock_recvfrom_into_ops = {
+    POLLIN, "socket recv", vsock_soft_recvfrom_into
+};
+static const struct _PyVThread_SoftFdOps vsock_recvmsg_ops = {
+    POLLIN, "socket recv", vsock_soft_recvmsg
+};
 
 static PyObject *
 vsock_soft_accept(PyObject *self, int ready, void *Py_UNUSED(arg))
 {
     return ready <= 0 ? vsock_soft_ended(ready)
-           : sock_accept_as((PySocketSockObject *)self, VSOCK_ACCEPT_TRIES);
+           : sock_accept_as((PySocketSockObject *)self, &vsock_tries);
 }
 
 static const struct _PyVThread_SoftFdOps vsock_accept_ops = {

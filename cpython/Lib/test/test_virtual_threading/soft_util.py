@@ -8,6 +8,7 @@ import _vthread
 import contextlib
 
 import virtual_threading
+from test.test_virtual_threading.socket_util import SocketTestCase
 from test.test_virtual_threading.util import COUNT, TestCase
 
 
@@ -52,3 +53,15 @@ class SoftTestCase(TestCase):
             block, release = make()
             return self.check_parks(block, release)
         return self.both_ways(run, soft, least=COUNT)
+
+
+class SoftSocketTestCase(SocketTestCase, SoftTestCase):
+
+    def interrupted(self, block):
+        """What block() does that raises ValueError() while it waits: its result."""
+        results = []
+        thread = virtual_threading.spawn(lambda: results.append(block()))
+        self.wait_until(lambda: thread.state == 'parked', "the thread parked")
+        thread.interrupt(ValueError(1))
+        self.join([thread])
+        return results[0]

@@ -6,22 +6,10 @@ import errno
 import socket
 import unittest
 
-from test.test_virtual_threading.socket_util import BIG, SocketTestCase
-from test.test_virtual_threading.soft_util import SoftTestCase, soft_parks
+from test.test_virtual_threading.socket_util import BIG
+from test.test_virtual_threading.soft_util import SoftSocketTestCase, soft_parks
 from test.test_virtual_threading.util import COUNT, LONG, SHORT
 from virtual_threading import spawn
-
-
-class SoftSocketTestCase(SocketTestCase, SoftTestCase):
-
-    def interrupted(self, block):
-        """What block() does that raises ValueError() while it waits: its result."""
-        results = []
-        thread = spawn(lambda: results.append(block()))
-        self.wait_until(lambda: thread.state == 'parked', "the thread parked")
-        thread.interrupt(ValueError(1))
-        self.join([thread])
-        return results[0]
 
 
 class RecvIntoTests(SoftSocketTestCase):
