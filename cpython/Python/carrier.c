@@ -52,7 +52,61 @@ static struct {
     sigset_t signals;               // the mask of the thread that started it
 } pool;
 
-// --- What the pool calls --------------------------------------------------------------------
+// --- Housekeeping -----------------------------------------------------------------------------
+
+static void housekeep(void *arg);
+
+// Makes the thread that will keep house next on this OS thread, attached: a detached carrier
+// would not wait for a walk of the threads, which may look at the struct's last one.
+static void
+make_housekeeper(_PyOSThreadState *os)
+{
+    struct _PyVThread *vt = _PyVThread_Alloc();
+    if (vt != NULL) {
+        _PyVThread_Prepare(vt, pool.interp);
+        vt->hidden = true;
+        vt->task.flags |= CPOOL_TASK_STICKY;
+        vt->run = housekeep;
+        vt->run_arg = &vt->ts.base;
+    }
+    os->housekeeper = vt;
+}
+
+static void
+housekeep(void *arg)
+{
+    PyThreadState *tstate = arg;
+    PyEval_AcquireThread(tstate);
+    // It was in no list when the limit was set.
+    int limit = pool.interp->ceval.recursion_limit;
+    tstate->py_recursion_remaining += limit - tstate->py_recursion_limit;
+    tstate->py_recursion_limit = limit;
+    make_housekeeper(_Py_OS(tstate));
+    _Py_unset_eval_breaker_bit(tstate, _PY_EVAL_EXPLICIT_MERGE_BIT);
+    _Py_brc_merge_refcounts(tstate);
+    PyThreadState_Clear(tstate);
+    _PyThreadState_DeleteCurrent(tstate);
+}
+
+static int
+idle(struct cpool_carrier *c)
+{
+    _PyOSThreadState *os = cpool_carrier_get_data(c);
+    uintptr_t breaker = _Py_atomic_load_uintptr_relaxed(&os->own->eval_breaker);
+    struct _PyVThread *vt = os->housekeeper;
+    if (!(breaker & _PY_EVAL_EXPLICIT_MERGE_BIT) || vt == NULL) {
+        return 0;                   // without a thread the next collection merges
+    }
+    os->housekeeper = NULL;
+    _PyVThread_Publish(vt);
+    if (cpool_spawn(&vt->task) < 0) {
+        _PyVThread_Free(vt);
+        return 0;
+    }
+    return 1;
+}
+
+// --- What the pool calls ------------------------------------------------------------------------
 
 static int
 carrier_begin(struct cpool_carrier *c)
@@ -68,6 +122,7 @@ carrier_begin(struct cpool_carrier *c)
     _PyThreadState_Bind(own);
     // Attaching once makes it the GILState API's idea of this OS thread.
     PyEval_AcquireThread(own);
+    make_housekeeper(_Py_OS(own));
     PyEval_ReleaseThread(own);
     _Py_OS(own)->carrier = c;
     cpool_carrier_set_data(c, _Py_OS(own));
@@ -84,6 +139,9 @@ carrier_end(struct cpool_carrier *c)
         return;
     }
     PyEval_AcquireThread(own);
+    if (os->housekeeper != NULL) {
+        _PyVThread_Free(os->housekeeper);
+    }
     PyThreadState_Clear(own);
     _PyThreadState_DeleteCurrent(own);
 }
@@ -93,42 +151,6 @@ preempt(struct cpool_carrier *c, struct cpool_task *t)
 {
     struct _PyVThread *vt = _PyVThread_FromTask(t);
     _Py_set_eval_breaker_bit(&vt->ts.base, _PY_VTHREAD_YIELD_BIT);
-}
-
-static void
-housekeep(void *arg)
-{
-    PyThreadState *tstate = arg;
-    PyEval_AcquireThread(tstate);
-    _Py_unset_eval_breaker_bit(tstate, _PY_EVAL_EXPLICIT_MERGE_BIT);
-    _Py_brc_merge_refcounts(tstate);
-    PyThreadState_Clear(tstate);
-    _PyThreadState_DeleteCurrent(tstate);
-}
-
-static int
-idle(struct cpool_carrier *c)
-{
-    _PyOSThreadState *os = cpool_carrier_get_data(c);
-    uintptr_t breaker = _Py_atomic_load_uintptr_relaxed(&os->own->eval_breaker);
-    if (!(breaker & _PY_EVAL_EXPLICIT_MERGE_BIT)) {
-        return 0;
-    }
-    struct _PyVThread *vt = _PyVThread_Alloc();
-    if (vt == NULL) {
-        return 0;                   // the next collection merges
-    }
-    _PyVThread_Prepare(vt, pool.interp);
-    vt->hidden = true;
-    vt->task.flags |= CPOOL_TASK_STICKY;
-    vt->run = housekeep;
-    vt->run_arg = &vt->ts.base;
-    _PyVThread_Publish(vt);
-    if (cpool_spawn(&vt->task) < 0) {
-        _PyVThread_Free(vt);
-        return 0;
-    }
-    return 1;
 }
 
 // What is mounted sees the bit at its next check, as on any OS thread; without it nobody

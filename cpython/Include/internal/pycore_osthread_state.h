@@ -67,6 +67,10 @@ typedef struct _PyOSThreadState {
     // The scheduler's struct of this OS thread; NULL on platform threads.  Constant.
     struct cpool_carrier *carrier;
 
+    // A carrier's virtual thread that will merge reference counts next; NULL while it does, or
+    // if there was no memory.  Only this OS thread reads or writes it.
+    struct _PyVThread *housekeeper;
+
     // > 0: a virtual thread must not leave this OS thread.  Only this OS thread reads or
     // writes it.
     int pin_count;

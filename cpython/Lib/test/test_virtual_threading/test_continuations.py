@@ -220,11 +220,17 @@ class WaitTests(TestCase):
             self.assertEqual(c.start(), 'before')
             return c.send(None)
 
-        before = stats()['pins']['in a continuation']
-        results = self.check_parks(run, release, count=BLOCKED,
-                                   states=('pinned', 'running'))
-        self.assertGreaterEqual(stats()['pins']['in a continuation'], before + BLOCKED)
-        return results
+        def pins():
+            return stats()['pins']['in a continuation']
+
+        def release_all():
+            try:
+                self.wait_until(lambda: pins() >= before + BLOCKED, "all hold their OS threads")
+            finally:
+                release()
+
+        before = pins()
+        return self.check_parks(run, release_all, count=BLOCKED, states=('pinned', 'running'))
 
     def test_event(self):
         event = self.make_event()
