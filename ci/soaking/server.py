@@ -7,6 +7,7 @@ of its input, when no connection is left, it prints what it holds as a line of J
 a number: of bytes by which its address space may grow from then on, or -1 for any.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -26,9 +27,17 @@ from replies import body
 
 CERTIFICATE = pathlib.Path(test.__file__).parent / "certdata/keycert.pem"
 HOLD_S = 0.02               # how long a request for memory keeps it
-# What an OS thread's heaps keep, about: in 400 rounds it was 49 MB with 9 of them (median), 56
-# with 11, and 68 with 14.
-HEAPS_KIB = 3 << 10
+
+
+class MallocInfo(ctypes.Structure):
+    """mallinfo2(3)."""
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+        "fordblks", "keepcost")]
+
+
+c_library = ctypes.CDLL(None)
+c_library.mallinfo2.restype = MallocInfo
 
 
 class Connections:
@@ -105,14 +114,14 @@ def held():
     """What this process holds while it has no connection."""
     gc.collect()
     status = pathlib.Path("/proc/self/status").read_text()
-    memory = int(status.split("VmRSS:")[1].split()[0])
-    os_threads = int(status.split("Threads:")[1].split()[0])
+    malloc = c_library.mallinfo2()
     stats = virtual_threading.stats()
     return {
         "descriptors": len(os.listdir("/proc/self/fd")),
-        "OS threads": os_threads,
-        "memory, KiB": memory,
-        "memory but for heaps of OS threads, KiB": memory - os_threads * HEAPS_KIB,
+        "OS threads": int(status.split("Threads:")[1].split()[0]),
+        "memory, KiB": int(status.split("VmRSS:")[1].split()[0]),
+        "blocks": sys.getallocatedblocks(),
+        "malloc, bytes": malloc.uordblks + malloc.hblkhd,
         "objects": len(gc.get_objects()),
         "virtual threads": sum(stats["threads"].values()),
         "stacks": stats["stacks_resident"] + stats["stacks_frozen"],

@@ -2,6 +2,7 @@
 
 import array
 import errno
+import fcntl
 import os
 import socket
 import threading
@@ -35,11 +36,6 @@ class DatagramTests(SoftSocketTestCase):
         sock = self.open(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", 0))
         return sock
-
-    def each(self):
-        for call in CALLS:
-            with self.subTest(call=call.__name__):
-                yield call
 
     def check_receive(self, receive, timeout=None, soft=True):
         """receive(sock), in many threads that each have a socket of their own.
@@ -131,8 +127,9 @@ class DatagramTests(SoftSocketTestCase):
                     sender.sendto(b"answer", receiver.getsockname())
                     got.acquire()
             return block, release
-        for call in self.each():
-            self.assertEqual(len(set(self.check(lambda: make(call)))), 1)
+        for call in CALLS:
+            with self.subTest(call=call.__name__):
+                self.assertEqual(len(set(self.check(lambda: make(call)))), 1)
 
     def test_timed_out(self):
         def wait(call):
@@ -141,8 +138,9 @@ class DatagramTests(SoftSocketTestCase):
             with self.assertRaisesRegex(TimeoutError, "timed out"):
                 call(sock)
             return True
-        for call in self.each():
-            self.assertTrue(self.both_ways(lambda: self.call(lambda: wait(call))))
+        for call in CALLS:
+            with self.subTest(call=call.__name__):
+                self.assertTrue(self.both_ways(lambda: self.call(lambda: wait(call))))
 
     def test_closed_here(self):
         def make(call):
@@ -153,8 +151,9 @@ class DatagramTests(SoftSocketTestCase):
                 except OSError as exc:
                     return exc.errno
             return block, sock.close
-        for call in self.each():
-            self.assertEqual(self.check(lambda: make(call)), [errno.EBADF] * COUNT)
+        for call in CALLS:
+            with self.subTest(call=call.__name__):
+                self.assertEqual(self.check(lambda: make(call)), [errno.EBADF] * COUNT)
 
     def test_non_blocking_meanwhile(self):
         # Who finds nothing then does not wait on.
@@ -166,12 +165,13 @@ class DatagramTests(SoftSocketTestCase):
                 except BlockingIOError:
                     return False
             def release():
-                receiver.setblocking(False)
+                fcntl.fcntl(receiver, fcntl.F_SETFL, os.O_NONBLOCK)     # settimeout() races
                 sender.sendto(b"answer", receiver.getsockname())
             return block, release
-        for call in self.each():
-            self.assertEqual(sorted(self.check(lambda: make(call))),
-                             [False] * (COUNT - 1) + [True])
+        for call in CALLS:
+            with self.subTest(call=call.__name__):
+                self.assertEqual(sorted(self.check(lambda: make(call))),
+                                 [False] * (COUNT - 1) + [True])
 
     def test_interrupt(self):
         def run(call):
@@ -182,8 +182,9 @@ class DatagramTests(SoftSocketTestCase):
                 except ValueError as exc:
                     return repr(exc)
             return self.interrupted(block)
-        for call in self.each():
-            self.assertEqual(self.both_ways(lambda: run(call)), "ValueError(1)")
+        for call in CALLS:
+            with self.subTest(call=call.__name__):
+                self.assertEqual(self.both_ways(lambda: run(call)), "ValueError(1)")
 
     def test_errors(self):
         def wait():
