@@ -72,7 +72,8 @@ vsock_soft_ended(int ready)
     return NULL;
 }
 
-// `object` of the ops will be the socket, or a tuple of the socket and a memoryview.
+// Takes the offer of a call that was found to have to wait.  False: it waits with its C stack.
+// `object` of the ops is the socket, or a tuple of the socket and a memoryview of the buffer.
 static int
 vsock_take_offer(PySocketSockObject *s, PyTime_t timeout, const struct vsock_offer *offer)
 {
