@@ -12,6 +12,7 @@ from test.test_virtual_threading.util import COUNT, TestCase
 
 BIG = 4 << 20           # more than any socket buffer holds
 HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+FAMILIES = list(HOSTS) if socket_helper.IPV6_ENABLED else [socket.AF_INET]
 
 
 class SocketTestCase(TestCase):
@@ -29,12 +30,6 @@ class SocketTestCase(TestCase):
 
     def pairs(self, count=COUNT, *args):
         return [self.pair(*args) for _ in range(count)]
-
-    def families(self):
-        """Those of the internet that there are here."""
-        for family in HOSTS if socket_helper.IPV6_ENABLED else [socket.AF_INET]:
-            with self.subTest(family=family):
-                yield family
 
     def listener(self, family=socket.AF_INET, backlog=128):
         sock = self.open(family, socket.SOCK_STREAM)

@@ -9,7 +9,7 @@ import socketserver
 import unittest
 from test.support import os_helper, socket_helper
 
-from test.test_virtual_threading.socket_util import SocketTestCase
+from test.test_virtual_threading.socket_util import FAMILIES, SocketTestCase
 from test.test_virtual_threading.util import COUNT, TIMEOUT
 from virtual_threading import spawn
 
@@ -174,12 +174,13 @@ class ServerTests(SocketTestCase):
                     self.assertEqual(got, message)
             return number
 
-        for family in self.families():
-            listener = self.listener(family)
-            address = listener.getsockname()[:2]
-            results = self.call_all([lambda: serve(listener)] * COUNT
-                                    + [lambda n=n: ask(address, n) for n in range(COUNT)])
-            self.assertEqual(results[COUNT:], list(range(COUNT)))
+        for family in FAMILIES:
+            with self.subTest(family=family):
+                listener = self.listener(family)
+                address = listener.getsockname()[:2]
+                results = self.call_all([lambda: serve(listener)] * COUNT
+                                        + [lambda n=n: ask(address, n) for n in range(COUNT)])
+                self.assertEqual(results[COUNT:], list(range(COUNT)))
 
     def test_thread_for_each_connection(self):
         def echo(connection):
@@ -199,10 +200,11 @@ class ServerTests(SocketTestCase):
                     sock.sendall(message)
                     self.assertEqual(sock.recv(100), message)
 
-        for family in self.families():
-            listener = self.listener(family)
-            address = listener.getsockname()[:2]
-            self.call_all([lambda: serve(listener)] + [lambda: talk(address)] * COUNT)
+        for family in FAMILIES:
+            with self.subTest(family=family):
+                listener = self.listener(family)
+                address = listener.getsockname()[:2]
+                self.call_all([lambda: serve(listener)] + [lambda: talk(address)] * COUNT)
 
     def test_http(self):
         class Handler(http.server.BaseHTTPRequestHandler):

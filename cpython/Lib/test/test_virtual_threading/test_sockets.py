@@ -8,7 +8,7 @@ import unittest
 from test.support import os_helper
 
 from test.test_virtual_threading.io_util import Hands
-from test.test_virtual_threading.socket_util import BIG, HOSTS, SocketTestCase
+from test.test_virtual_threading.socket_util import BIG, FAMILIES, HOSTS, SocketTestCase
 from test.test_virtual_threading.util import COUNT, TIMEOUT
 from virtual_threading import spawn
 
@@ -99,19 +99,20 @@ class ReceiveTests(SocketTestCase):
         self.assertEqual(results, [b"hello"] * COUNT)
 
     def test_udp(self):
-        for family in self.families():
-            socks = []
-            for _ in range(COUNT):
-                sock = self.open(family, socket.SOCK_DGRAM)
-                sock.bind((HOSTS[family], 0))
-                socks.append(sock)
-            hands = Hands(socks)
-            sender = self.open(family, socket.SOCK_DGRAM)
-            results = self.check_parks(
-                lambda: hands().recvfrom(100),
-                lambda: [sender.sendto(b"hi", sock.getsockname()) for sock in socks])
-            self.assertEqual({data for data, _ in results}, {b"hi"})
-            self.assertEqual({addr[1] for _, addr in results}, {sender.getsockname()[1]})
+        for family in FAMILIES:
+            with self.subTest(family=family):
+                socks = []
+                for _ in range(COUNT):
+                    sock = self.open(family, socket.SOCK_DGRAM)
+                    sock.bind((HOSTS[family], 0))
+                    socks.append(sock)
+                hands = Hands(socks)
+                sender = self.open(family, socket.SOCK_DGRAM)
+                results = self.check_parks(
+                    lambda: hands().recvfrom(100),
+                    lambda: [sender.sendto(b"hi", sock.getsockname()) for sock in socks])
+                self.assertEqual({data for data, _ in results}, {b"hi"})
+                self.assertEqual({addr[1] for _, addr in results}, {sender.getsockname()[1]})
 
     def test_many_on_one_socket(self):
         left, right = self.pair()
