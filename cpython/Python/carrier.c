@@ -36,8 +36,9 @@
 #define STOP_TIMEOUT_NS (200 * 1000 * 1000)
 
 #ifdef CONT_HARD
-// The hard build is nasty by default: threads move whenever that is legal, queues are tiny,
+// The hard build is nasty by default: each fourth thread that wakes moves, queues are tiny,
 // wake-ups are spurious.  PYTHON_VIRTUAL_THREADS_CHAOS is another seed, or 0: not at all.
+// With PYTHON_VIRTUAL_THREADS_MOVE all of them move, in any build.
 #  define DEFAULT_CHAOS "1"
 #endif
 
@@ -341,9 +342,12 @@ start_pool(PyInterpreterState *interp)
 #ifdef CONT_HARD
     seed = seed != NULL ? seed : DEFAULT_CHAOS;
 #endif
+    const char *move = interp->config.use_environment
+                       ? getenv("PYTHON_VIRTUAL_THREADS_MOVE") : NULL;
     struct cpool_config config = {
         .parallelism = parallelism,
         .max_carriers = effective_max_carriers(parallelism),
+        .always_move = move != NULL && move[0] != '\0',
         .chaos_seed = seed != NULL ? (unsigned)strtoul(seed, NULL, 10) : 0,
     };
     int res = cpool_start(&host, &config);

@@ -20,6 +20,7 @@
  */
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -140,6 +141,9 @@ struct cpool_config {
     unsigned chaos_seed;                /* hard mode, when nonzero: random yields of
                                            order, spurious steals, tiny queues, movable
                                            tasks are frozen at every park             */
+    bool always_move;                   /* for tests of what moves, and of what a move
+                                           costs: a task that has run goes to another
+                                           slot each time, if there is one            */
     /* Freezing; the reasons of the defaults are in src/cpool/reclaim.c. */
     size_t stack_budget;                /* 0: 16,384 stacks with pages; beyond it, cold
                                            ones are frozen                            */

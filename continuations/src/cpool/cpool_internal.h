@@ -233,6 +233,7 @@ struct cpool__pool {
     struct cpool_host host;
     int64_t time_slice, handoff, carrier_idle, stall;
     unsigned chaos;
+    bool always_move;
     size_t stack_budget, freeze_max;
     int64_t freeze_age;
     unsigned freeze_batch;
@@ -434,6 +435,7 @@ bool cpool__slot_has_started(const struct cpool_slot *s);
 bool cpool__slot_has_tasks(const struct cpool_slot *s);
 void cpool__slot_drain(struct cpool_slot *s);
 bool cpool__may_take_started(const struct cpool_slot *victim, int64_t now);
+struct cpool_slot *cpool__send_astray(struct cpool_slot *mine, const struct cpool_task *t);
 
 /* carrier.c */
 int  cpool__carrier_start(struct cpool_slot *s, bool spinning);

@@ -121,6 +121,7 @@ cpool_start(const struct cpool_host *host, const struct cpool_config *config)
     p->carrier_idle = config->carrier_idle_ns != 0 ? config->carrier_idle_ns : 5000000000;
     p->stall = config->stall_ns != 0 ? config->stall_ns : 50000000;
     p->chaos = config->chaos_seed;
+    p->always_move = config->always_move;
     p->stack_budget = config->stack_budget != 0 ? config->stack_budget
                                                 : CPOOL__STACK_BUDGET;
     p->freeze_max = config->freeze_max != 0 ? config->freeze_max : CPOOL__FREEZE_MAX;

@@ -348,6 +348,23 @@ cpool__slot_drain(struct cpool_slot *s)
     }
 }
 
+/* Hard mode and always_move: the slot that t, which has run and may move, is sent to against the
+ * policy; NULL: the policy decides.  `mine` is the caller's slot, or NULL. */
+struct cpool_slot *
+cpool__send_astray(struct cpool_slot *mine, const struct cpool_task *t)
+{
+    struct cpool__pool *p = &cpool__pool;
+    unsigned n = (unsigned)CPOOL__LOAD(&p->parallelism);
+    if (p->always_move && n > 1) {
+        unsigned step = mine != NULL ? (unsigned)(cpool__random(mine) % (n - 1)) : 0;
+        return cpool__slot((int)(((unsigned)t->home->id + 1 + step) % n));
+    }
+    if (mine != NULL && cpool__chaos(mine, 4)) {
+        return cpool__slot((int)(cpool__random(mine) % n));
+    }
+    return NULL;
+}
+
 /* The policy: may tasks that have run at `victim` be run elsewhere now?  `victim` is not
  * the asker's own slot; the asker has found nothing else to do. */
 bool
@@ -356,6 +373,9 @@ cpool__may_take_started(const struct cpool_slot *victim, int64_t now)
     struct cpool_slot *s = (struct cpool_slot *)victim;
     if ((CPOOL__LOAD(&s->status) & CPOOL__S_STATE) == CPOOL__FREE) {
         return true;                    /* nobody will run them there                  */
+    }
+    if (cpool__pool.always_move) {
+        return false;                   /* a thief may be where it came from           */
     }
     if (cpool__pool.chaos != 0) {
         return true;

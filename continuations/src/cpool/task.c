@@ -147,9 +147,9 @@ cpool__ready(struct cpool_task *t)
         }
         return;
     }
-    if (mine != NULL && cpool__chaos(mine, 4)) {
-        int n = CPOOL__LOAD(&cpool__pool.parallelism);
-        cpool__push_remote(cpool__slot((int)(cpool__random(mine) % (unsigned)n)), t);
+    struct cpool_slot *astray = cpool__send_astray(mine, t);
+    if (astray != NULL) {
+        cpool__push_remote(astray, t);
     }
     else if (t->home == mine || (mine != NULL && cpool__pair_meets(c, t))) {
         cpool__push_started(mine, t);
@@ -164,7 +164,8 @@ void
 cpool__ready_local(struct cpool_task *t)
 {
     struct cpool_slot *mine = cpool__held_slot(cpool__self());
-    if (mine == NULL || (t->flags & CPOOL_TASK_STICKY)) {
+    if (mine == NULL || (t->flags & CPOOL_TASK_STICKY)
+        || (cpool__pool.always_move && t->home == mine)) {
         cpool__ready(t);
         return;
     }

@@ -285,12 +285,12 @@ find(struct cpool_carrier *c)
 static void
 requeue(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t)
 {
+    struct cpool_slot *astray;
     if (t->flags & CPOOL_TASK_STICKY) {
         cpool__queue_push(&c->sticky, t);
     }
-    else if (cpool__chaos(s, 4)) {
-        int n = CPOOL__LOAD(&cpool__pool.parallelism);
-        cpool__push_remote(cpool__slot((int)(cpool__random(s) % (unsigned)n)), t);
+    else if ((astray = cpool__send_astray(s, t)) != NULL) {
+        cpool__push_remote(astray, t);
     }
     else {
         cpool__push_started(s, t);
@@ -338,7 +338,8 @@ commit_yield(struct cpool_carrier *c, struct cpool_slot *s, struct cpool_task *t
     }
     atomic_fetch_add_explicit(&t->word, (uint64_t)CPOOL_RUNNABLE - CPOOL_RUNNING,
                               memory_order_acq_rel);
-    if (CPOOL__LOAD(&s->spent) && !(t->flags & CPOOL_TASK_STICKY)) {
+    if (CPOOL__LOAD(&s->spent) && !(t->flags & CPOOL_TASK_STICKY)
+        && !cpool__pool.always_move) {
         cpool__push_preempted(s, t);
     }
     else {

@@ -166,6 +166,43 @@ test_homes(void)
     stop();
 }
 
+/* always_move: whoever has run goes elsewhere, but where there is one slot alone. */
+static void
+naps_and_yields(struct work *w)
+{
+    for (int i = 0; i < 50; i++) {
+        cpool_sleep(cpool_now() + 1000, "nap");
+        cpool_yield();
+        w->n++;
+    }
+}
+
+static void
+test_always_move(int parallelism)
+{
+    enum { N = 8 };
+    struct work *w[N];
+    struct cpool_config config = test_config(parallelism);
+    config.chaos_seed = 0;
+    config.always_move = true;
+    start_with(&config);
+    for (int i = 0; i < N; i++) {
+        w[i] = go(naps_and_yields, NULL);
+    }
+    wait_finished(N);
+    for (int i = 0; i < N; i++) {
+        CHECK_EQ(w[i]->n, 50);
+        free(w[i]);
+    }
+    struct cpool_stats stats;
+    cpool_get_stats(&stats);
+    if (parallelism > 1) {
+        /* A thief may take one back while the other slot has no carrier yet. */
+        CHECK(stats.migrations > (stats.unparks + stats.yields) / 2);
+    }
+    stop();
+}
+
 int
 main(void)
 {
@@ -174,5 +211,8 @@ main(void)
     test_retired();
     test_policy();
     test_homes();
+    test_always_move(1);
+    test_always_move(2);
+    test_always_move(4);
     return 0;
 }
