@@ -341,7 +341,7 @@ shield(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     struct _PyVThread *vt = _PyVThread_Current();
     if (vt != NULL) {
-        vt->shields++;
+        _Py_atomic_store_int_relaxed(&vt->shields, vt->shields + 1);
     }
     Py_RETURN_NONE;
 }
@@ -351,7 +351,7 @@ unshield(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     struct _PyVThread *vt = _PyVThread_Current();
     if (vt != NULL && vt->shields > 0) {
-        vt->shields--;
+        _Py_atomic_store_int_relaxed(&vt->shields, vt->shields - 1);
     }
     Py_RETURN_NONE;
 }

@@ -174,6 +174,7 @@ static const struct cpool_host host = {
     .finished = _PyVThread_Finished,
     .preempt = preempt,
     .idle = idle,
+    .overdue = _PyVThread_Overdue,
 };
 
 // --- Configuration -----------------------------------------------------------------------------

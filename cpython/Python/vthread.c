@@ -27,6 +27,7 @@ _PyVThread_Prepare(struct _PyVThread *vt, PyInterpreterState *interp)
     // It parks only where all of its frames are the interpreter's own (vthread_park.c), and
     // none of these leaves on the stack what other threads look at.
     vt->task.flags = CPOOL_TASK_MOVABLE;
+    vt->next_alarm = CPOOL_FOREVER;
     _PyVThread_InitState(vt, interp);
     _PyDataStack_SetFirstChunk(&vt->ts.base, vt->chunk, sizeof(vt->chunk));
 }
@@ -162,6 +163,11 @@ _PyVThread_ForkedIn(struct _PyVThread *vt)
 {
     forked.thread = vt;
     forked.ended = false;
+    if (vt != NULL) {
+        // It is the child's main thread, for which signals are: one that comes ends the system
+        // call in which an OS thread blocks, but wakes no parked thread.
+        vt->pins++;
+    }
 }
 
 static int

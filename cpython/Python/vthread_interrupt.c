@@ -17,6 +17,9 @@
  * sleeps.  Waits of the runtime go on, and the exception is raised by the next one that can.
  * So do waits in finalizers, where it would be printed and lost, and below a shield.
  *
+ * A thread that blocks its OS thread in a system call that knows nothing of all this is told by a
+ * signal (knock.c); the exception is raised where CPython asks, after EINTR, what has to be done.
+ *
  * They are a list, and are raised one at a time, first come, first served: a timeout that has
  * expired inside of a scope that is cancelled must not make the thread forget the latter.
  *
@@ -141,6 +144,26 @@ _PyVThread_Interrupt(unsigned long ident, PyObject *who, PyObject *exc)
     return meant;
 }
 
+// --- Calls that block the OS thread --------------------------------------------------------
+
+// On the monitor's OS thread, while vt blocks.
+int64_t
+_PyVThread_Overdue(struct cpool_carrier *c, struct cpool_task *t)
+{
+    struct _PyVThread *vt = _PyVThread_FromTask(t);
+    if (_Py_atomic_load_int_relaxed(&vt->shields) != 0) {
+        return CPOOL_FOREVER;
+    }
+    return _Py_atomic_load_uint8(&vt->interrupts.pending)
+           ? 0 : _Py_atomic_load_int64_relaxed(&vt->next_alarm);
+}
+
+int
+_PyVThread_AnswerKnock(void)
+{
+    return errno == EINTR && cpool_take_knock() ? _PyVThread_RaiseInterrupt() : 0;
+}
+
 // --- Being interrupted --------------------------------------------------------------------
 
 // Takes the first one, or the one with exc; NULL if there is none.  Returns its exception.
@@ -169,10 +192,11 @@ take(struct _PyVThread_Interrupts *in, PyObject *exc)
 static void
 alarms_changed(struct _PyVThread *vt)
 {
-    vt->next_alarm = CPOOL_FOREVER;
+    int64_t next = CPOOL_FOREVER;
     for (struct _PyVThread_Alarm *a = vt->alarms; a != NULL; a = a->next) {
-        vt->next_alarm = Py_MIN(vt->next_alarm, a->when);
+        next = Py_MIN(next, a->when);
     }
+    _Py_atomic_store_int64_relaxed(&vt->next_alarm, next);      // partner: Overdue
 }
 
 static struct _PyVThread_Alarm **

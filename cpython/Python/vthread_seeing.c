@@ -355,3 +355,22 @@ _PyVThread_StatsDict(void)
         "freezes", (unsigned long long)c.freezes,
         "thaws", (unsigned long long)c.thaws);
 }
+
+// --- For a report of a fatal error ---------------------------------------------------------------
+
+void
+_PyVThread_ForEachUnmounted(int (*fn)(PyThreadState *, void *), void *arg)
+{
+    struct _PyVThread_Walk walk;
+    struct _PyVThread *vt;
+    _PyVThread_BeginWalk(&walk);
+    while ((vt = _PyVThread_NextLive(&walk)) != NULL) {
+        if (vt->continuation == NULL && !vt->hidden
+            && _Py_atomic_load_ptr_relaxed(&vt->ts.os) == NULL
+            && vt->ts.base.current_frame != NULL
+            && fn(&vt->ts.base, arg) != 0)
+        {
+            return;
+        }
+    }
+}

@@ -127,6 +127,11 @@ struct cpool_host {
     /* On the carrier's own stack, before it sleeps for lack of work; returns nonzero if
      * it made work (then the carrier looks again).  May be NULL. */
     int  (*idle)(struct cpool_carrier *c);
+    /* On the monitor's OS thread: t blocks c's OS thread in the kernel, by cpool_block_begin
+     * (or did when it was looked at: t is memory of some task of the host's, which must last).
+     * When should that call end by EINTR?  In the past: now, and every 10 ms until t has come
+     * back; CPOOL_FOREVER: never.  Asked again when cpool_interrupt was called.  May be NULL. */
+    int64_t (*overdue)(struct cpool_carrier *c, struct cpool_task *t);
 };
 
 struct cpool_config {
@@ -160,6 +165,12 @@ struct cpool_config {
  * signals but those of faults; a host that makes processes in tasks has to see to their
  * masks.  -EBUSY if it is started already, -EINVAL for nonsense, -ENOMEM, -EMFILE, ... from the poller. */
 int cpool_start(const struct cpool_host *host, const struct cpool_config *config);
+
+/* The signal that ends system calls of carriers for host.overdue: a real-time signal that had no
+ * handler, with one that does nothing.  Carriers leave it unblocked.  0: there was none. */
+int cpool_knock_signal(void);
+/* Was it sent to this OS thread since the last call? */
+bool cpool_take_knock(void);
 
 /* Changes parallelism / max_carriers of a started pool (0: leave).  Shrinking takes
  * effect as slots come to a scheduling point.  Blocks: no. */

@@ -14,7 +14,7 @@
  * put there by the one who took the carrier out of the list in which it waited.
  *
  * Signals belong to the host's main thread: carriers block all but those that their own
- * code raises, and have an alternate stack for these, since the stack of a task is small
+ * code raises and that of knock.c, and have an alternate stack for these, since the stack of a task is small
  * and its end is one of the reasons for SIGSEGV. */
 
 #include "cpool/cpool_internal.h"
@@ -306,6 +306,7 @@ cpool__carrier_new_lock_held(void)
     c->sticky_count = 0;
     c->wanted_since = 0;
     CPOOL__STORE(&c->attend, false);
+    CPOOL__STORE(&c->knocked, false);
     CPOOL__STORE(&c->mode, CPOOL__MODE_RUN);
     atomic_fetch_add(&p->alive, 1);
     if (over) {
@@ -322,7 +323,7 @@ cpool__fail_creates(int n)
     atomic_store(&creates_to_fail, n);
 }
 
-/* A detached OS thread that takes no signals but those of its own faults: any other that it
+/* A detached OS thread that takes no signals but knocks and those of its own faults: any other that it
  * took would not interrupt what the main thread waits in.  0 or a positive errno. */
 int
 cpool__create_thread(void *(*main)(void *), void *arg)
@@ -337,6 +338,9 @@ cpool__create_thread(void *(*main)(void *), void *arg)
     sigdelset(&mask, SIGBUS);
     sigdelset(&mask, SIGFPE);
     sigdelset(&mask, SIGILL);
+    if (cpool_knock_signal() != 0) {
+        sigdelset(&mask, cpool_knock_signal());
+    }
     pthread_attr_t attr;
     pthread_t thread;
     int r = pthread_attr_init(&attr);

@@ -174,6 +174,7 @@ struct cpool_carrier {
     atomic_bool in_poll;                /* sleeps in the poller, not on the baton      */
 
     /* Others set, own clears. */
+    atomic_bool knocked;                /* monitor: a signal was sent, see knock.c     */
     atomic_bool attend;                 /* host.idle has something to do               */
 
     /* Shared. */
@@ -485,6 +486,11 @@ cpool__monitor_notice(void)             /* a slot became RUNNING, or work came  
     }
 }
 void cpool__monitor_after_fork(void);
+
+/* knock.c */
+void cpool__knock_init(void);
+int64_t cpool__knock_look(int64_t now);
+void cpool__knock_soon(struct cpool_task *t);
 
 /* reclaim.c */
 int64_t cpool__reclaim(int64_t now);

@@ -13,6 +13,7 @@
  *      work and FREE slots (no OS thread could be had) tries again
  *      all carriers there may be, work, and nothing
  *      moves for a while: those may wait for the work  allows one carrier more
+ *      a task blocks that is overdue to its host       knock.c: its call ends by EINTR
  *      cold stacks, or idle ones that nobody needed    a step of reclaim.c
  *
  * How often it looks.  Each look computes when something will next be due, half a time
@@ -326,6 +327,7 @@ look(void)
         l.stuck = l.stuck || !l.running;
         due(&l, l.now + FREE_RETRY_NS);
     }
+    due(&l, cpool__knock_look(l.now));
     due(&l, cpool__reclaim(l.now));
     if (l.work) {
         cpool__work_made();

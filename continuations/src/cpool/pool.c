@@ -129,6 +129,7 @@ cpool_start(const struct cpool_host *host, const struct cpool_config *config)
     p->freeze_batch = config->freeze_batch != 0 ? config->freeze_batch
                                                 : CPOOL__FREEZE_BATCH;
     p->no_create_until = 0;
+    cpool__knock_init();
     int r = p->poller->init();
     if (r < 0) {
         return r;

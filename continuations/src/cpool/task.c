@@ -234,6 +234,9 @@ cpool_interrupt(struct cpool_task *t)
     if (state_of(w) == CPOOL_PARKED) {
         cpool__ready(t);
     }
+    else {
+        cpool__knock_soon(t);
+    }
 }
 
 /* Timers and poller, under the lock of what t is linked into: true if the caller has to

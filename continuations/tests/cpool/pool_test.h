@@ -149,13 +149,20 @@ test_dump(int sig)
 
 __attribute__((unused))
 static void
-start_with(const struct cpool_config *config)
+start_host(const struct cpool_host *host, const struct cpool_config *config)
 {
     signal(SIGALRM, test_dump);
     signal(SIGTERM, test_dump);
     alarm(110);
     test_finished = 0;
-    CHECK_EQ(cpool_start(&test_host, config), 0);
+    CHECK_EQ(cpool_start(host, config), 0);
+}
+
+__attribute__((unused))
+static void
+start_with(const struct cpool_config *config)
+{
+    start_host(&test_host, config);
 }
 
 __attribute__((unused))

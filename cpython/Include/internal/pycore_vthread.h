@@ -55,6 +55,10 @@ PyAPI_FUNC(void) _PyVThread_Yield(void);
 // Blocks: no.  Allocates: the exception.  Switches: no.
 PyAPI_FUNC(int) _PyVThread_RaiseInterrupt(void);
 
+// Where a system call may have ended by EINTR: if it did because the current virtual thread is
+// interrupted, raises what _PyVThread_RaiseInterrupt() does, else 0.  Any thread, attached.
+extern int _PyVThread_AnswerKnock(void);
+
 // A wait has raised, and its caller has something else to return, as a write that was done in
 // part.  An OSError is dropped; any other exception interrupts the thread's next blocking call.
 PyAPI_FUNC(void) _PyVThread_PostponeRaised(void);
@@ -163,6 +167,18 @@ _PyVThread_Running(PyThreadState *own)
     PyThreadState *mounted = _Py_atomic_load_ptr(&_Py_OS(own)->mounted);
     return mounted != NULL ? mounted : own;
 }
+
+// Is it the own state of a carrier that runs nothing?  Async-signal-safe.
+static inline int
+_PyVThread_IsIdleCarrier(PyThreadState *own)
+{
+    return _Py_OS(own)->carrier != NULL && _Py_atomic_load_ptr(&_Py_OS(own)->mounted) == NULL;
+}
+
+// Calls fn for the states of virtual threads that are on no OS thread and have frames, until it
+// returns nonzero.  O(number of virtual threads).  Async-signal-safe: a thread may be resumed
+// meanwhile, as others may run while a fatal error is reported.
+extern void _PyVThread_ForEachUnmounted(int (*fn)(PyThreadState *, void *), void *arg);
 
 // An object was queued for the OS thread of `os` to merge, and its eval-breaker bit is set.
 extern void _PyCarrier_MergeQueued(struct _PyOSThreadState *os);

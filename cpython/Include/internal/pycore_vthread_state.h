@@ -95,12 +95,12 @@ struct _PyVThread {
     PyObject *thread;               // N, T: strong; what current() returns
     PyObject *context;              // N, T: strong; what it runs in, if it was given one
     struct _PyVThread_Alarm *alarms;    // T: the last one that was set first
-    int64_t next_alarm;             // T: the earliest of their times, if there are any
+    int64_t next_alarm;             // T: atomic; the earliest of their times, or CPOOL_FOREVER
     int64_t since;                  // T: when it last began to wait, coarse monotonic ns
     struct _PyContinuation *continuation;   // N: whose state this is, if it is no thread at all
     uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
     int pins;                       // T: depth of pin()
-    int shields;                    // T: depth of shield(): no wait raises an interrupt
+    int shields;                    // T: atomic; depth of shield(): no wait raises an interrupt
     bool hidden;                    // N, T: the runtime's own, or has ended: in no list
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
@@ -239,6 +239,8 @@ _PyVThread_TimeUntil(int64_t end)
     int64_t left = end - cpool_now();
     return left > 0 ? left : 0;
 }
+// cpool_host.overdue: the time of vt's earliest alarm, or 0 if an interrupt is pending.
+int64_t _PyVThread_Overdue(struct cpool_carrier *c, struct cpool_task *t);
 uint32_t _PyVThread_Serial(struct _PyVThread *vt);
 // vt is about to end: it takes nothing any more.  Call attached.
 void _PyVThread_DropInterrupts(struct _PyVThread *vt);

@@ -188,20 +188,60 @@ class ExitTests(unittest.TestCase):
                 spawn(print, number, end=" ").join()
             """), [" ".join(map(str, range(100))) + " "])
 
+    def check_fatal(self, statement):
+        # The dump begins with threads that run, and names some of those that wait; carriers
+        # that run nothing are not in it.
+        rc, out, err = self.run_failing(f"""
+            import _testcapi, ctypes, faulthandler
+
+            def crash():
+                {statement}
+
+            def waits(event):
+                event.wait()
+
+            event = threading.Event()
+            faulthandler.enable()
+            threads = [spawn(waits, event) for _ in range(150)]
+            while any(thread.state != "parked" for thread in threads):
+                time.sleep(0.01)
+            spawn(crash).join()
+            """)
+        self.assertIn("Fatal Python error: ", err)
+        self.assertNotIn("no Python frame", err)
+        running, waiting = err.split("\nVirtual threads that wait:\n")
+        self.assertRegex(running, r"(?m)^Current thread .*:\n  File .* in crash$")
+        self.assertIn("in <module>", running)
+        self.assertNotIn("in waits", running)
+        self.assertEqual(waiting.count("in waits"), 100)
+        self.assertIn("\n...\n", waiting)
+        return rc
+
     def test_faulthandler(self):
-        # The dump names the thread that runs; parked ones are on no OS thread.
+        self.assertEqual(self.check_fatal("faulthandler._sigsegv()"), -signal.SIGSEGV)
+
+    def test_fatal_error(self):
+        self.assertEqual(self.check_fatal("_testcapi.fatal_error(b'enough')"), -signal.SIGABRT)
+
+    def test_watchdog(self):
+        # Of a program that hangs.
         rc, out, err = self.run_failing("""
             import faulthandler
 
-            def run():
-                faulthandler._sigsegv()
+            def waits(lock):
+                with lock:
+                    pass
 
-            faulthandler.enable()
-            spawn(run).join()
+            lock = threading.Lock()
+            lock.acquire()
+            thread = spawn(waits, lock)
+            while thread.state != "parked":
+                time.sleep(0.01)
+            faulthandler.dump_traceback_later(0.01, exit=True)
+            thread.join()
             """)
-        self.assertEqual(rc, -signal.SIGSEGV)
-        self.assertIn("Fatal Python error: Segmentation fault", err)
-        self.assertIn("in run", err)
+        self.assertEqual(rc, 1)
+        self.assertRegex(err, r"wait:\n\nThread 0x[0-9a-f]+ .*:\n  File .* in waits\n")
 
     def check_interrupt(self, code):
         # A shell may have started us with the signal ignored.

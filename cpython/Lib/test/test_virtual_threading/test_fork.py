@@ -134,6 +134,43 @@ class ForkTests(unittest.TestCase):
             spawn(in_child, child).join()
             """), ["grandchild", "of a thread"])
 
+    def test_signals_in_a_child_of_a_virtual_thread(self):
+        # It is the main thread there: a signal interrupts whatever it waits in.
+        self.assertEqual(self.run_ok("""
+            import select, signal, socket
+
+            class Alarm(Exception):
+                pass
+
+            armed = []
+
+            def handler(*args):
+                if armed:
+                    armed.pop()
+                    raise Alarm
+
+            def child():
+                lock = threading.Lock()
+                lock.acquire()
+                left, right = socket.socketpair()
+                r, w = os.pipe()
+                event = threading.Event()
+                signal.signal(signal.SIGALRM, handler)
+                for wait in (lock.acquire, event.wait, lambda: left.recv(1),
+                             lambda: os.read(r, 1), lambda: time.sleep(1000),
+                             lambda: select.select([left], [], []), signal.pause,
+                             lambda: list(map(left.recv, [1]))):
+                    try:
+                        armed.append(True)
+                        # Again and again: the first one may come right before the wait.
+                        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+                        wait()
+                    except Alarm:
+                        print("interrupted")
+
+            spawn(in_child, child).join()
+            """), ["interrupted"] * 8)
+
     def test_many_forks(self):
         self.assertEqual(self.run_ok("""
             stop = threading.Event()
