@@ -111,6 +111,7 @@ case "$verb" in
         export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1}
         if [ "$preset" = tsan ]; then
             show ci/tsan
+            show ci/tsan --nasty
         else
             show ci/check-vthreads --python "build/$preset/install/bin/python3"
         fi ;;
