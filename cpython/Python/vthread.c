@@ -27,7 +27,9 @@ _PyVThread_Prepare(struct _PyVThread *vt, PyInterpreterState *interp)
     // It parks only where all of its frames are the interpreter's own (vthread_park.c), and
     // none of these leaves on the stack what other threads look at.
     vt->task.flags = CPOOL_TASK_MOVABLE;
-    vt->next_alarm = CPOOL_FOREVER;
+    // Atomic: the monitor may look at the struct's last thread yet.
+    _Py_atomic_store_int_relaxed(&vt->shields, 0);
+    _Py_atomic_store_int64_relaxed(&vt->next_alarm, CPOOL_FOREVER);
     _PyVThread_InitState(vt, interp);
     _PyDataStack_SetFirstChunk(&vt->ts.base, vt->chunk, sizeof(vt->chunk));
 }

@@ -95,12 +95,10 @@ struct _PyVThread {
     PyObject *thread;               // N, T: strong; what current() returns
     PyObject *context;              // N, T: strong; what it runs in, if it was given one
     struct _PyVThread_Alarm *alarms;    // T: the last one that was set first
-    int64_t next_alarm;             // T: atomic; the earliest of their times, or CPOOL_FOREVER
     int64_t since;                  // T: when it last began to wait, coarse monotonic ns
     struct _PyContinuation *continuation;   // N: whose state this is, if it is no thread at all
     uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
     int pins;                       // T: depth of pin()
-    int shields;                    // T: atomic; depth of shield(): no wait raises an interrupt
     bool hidden;                    // N, T: the runtime's own, or has ended: in no list
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
@@ -108,6 +106,8 @@ struct _PyVThread {
     bool live;                      // N, C: atomic; between its creation and its end
     // From here on what _PyVThread_Prepare() does not clear.
     bool reachable;                 // N, T, attached: its end will drop what others give to it
+    int shields;                    // T: atomic; depth of shield(): no wait raises an interrupt
+    int64_t next_alarm;             // T: atomic; the earliest of their times, or CPOOL_FOREVER
     struct _PyVThread_Interrupts interrupts;
     struct _PyVThread *next_free;   // under the slab lock
     _Alignas(_PyStackChunk) char chunk[_PyVThread_CHUNK_SIZE];
