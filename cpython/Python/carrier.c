@@ -454,6 +454,9 @@ _PyVThread_Raise(int signum)
 void
 _PyVThread_AfterForkChild(PyThreadState *tstate)
 {
+    // The thread itself, where it has forked in a continuation that it runs.
+    struct cpool_task *task = cpool_current();
+    struct _PyVThread *survivor = task != NULL ? _PyVThread_FromTask(task) : NULL;
     pool.mutex = (PyMutex){0};
     _PyOSThread_Own(tstate)->native_thread_id = PyThread_get_thread_native_id();
     if (pool.started) {
@@ -463,10 +466,10 @@ _PyVThread_AfterForkChild(PyThreadState *tstate)
             has_own_mask = true;
         }
         cpool_after_fork_child();
-        _PyVThread_ForkedIn(_PyVThread_Current());
+        _PyVThread_ForkedIn(survivor);
     }
     else {
         cont_after_fork_child();    // continuations need no pool
     }
-    _PyVThread_SlabAfterFork(_PyVThread_Current());
+    _PyVThread_SlabAfterFork(survivor);
 }

@@ -168,7 +168,7 @@ _PyVThread_ForkedIn(struct _PyVThread *vt)
     if (vt != NULL) {
         // It is the child's main thread, for which signals are: one that comes ends the system
         // call in which an OS thread blocks, but wakes no parked thread.
-        vt->pins++;
+        vt->is_main = true;
     }
 }
 

@@ -30,6 +30,7 @@
 const char *const _PyVThread_pin_names[_PyVThread_NUM_PINS] = {
     [_PyVThread_PIN_NONE] = "none",
     [_PyVThread_PIN_ASKED] = "pin()",
+    [_PyVThread_PIN_MAIN] = "main thread of a forked child",
     [_PyVThread_PIN_CRITICAL] = "finalizer or runtime section",
     [_PyVThread_PIN_FOREIGN] = "foreign native frame",
     [_PyVThread_PIN_CONTINUATION] = "in a continuation",
@@ -246,6 +247,9 @@ why_pinned(struct _PyVThread *vt, struct _PyVThread_Object **object)
     }
     if (vt->pins > 0) {
         return _PyVThread_PIN_ASKED;
+    }
+    if (vt->is_main) {
+        return _PyVThread_PIN_MAIN;
     }
     if (vt->ts.os->pin_count > 0) {
         return _PyVThread_PIN_CRITICAL;

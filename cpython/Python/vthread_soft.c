@@ -38,7 +38,7 @@ static struct _PyVThread *
 take(PyObject *(*step)(struct _PyVThread *))
 {
     struct _PyVThread *vt = _PyVThread_Current();
-    if (vt == NULL || vt->pins > 0 || vt->ts.os->pin_count > 0
+    if (vt == NULL || vt->pins > 0 || vt->is_main || vt->ts.os->pin_count > 0
         || _Py_atomic_load_uint8_relaxed(&disabled))
     {
         return NULL;

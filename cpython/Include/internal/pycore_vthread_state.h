@@ -99,6 +99,7 @@ struct _PyVThread {
     struct _PyContinuation *continuation;   // N: whose state this is, if it is no thread at all
     uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
     int pins;                       // T: depth of pin()
+    bool is_main;                   // T: it has forked this process: pinned, see vthread.c
     bool hidden;                    // N, T: the runtime's own, or has ended: in no list
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
@@ -182,6 +183,7 @@ enum _PyVThread_Frames _PyVThread_ClassifyFrames(struct _PyVThread *vt,
 enum _PyVThread_Pin {
     _PyVThread_PIN_NONE = 0,
     _PyVThread_PIN_ASKED,           // pin()
+    _PyVThread_PIN_MAIN,            // the main thread of a forked child, for the sake of signals
     _PyVThread_PIN_CRITICAL,        // the OS thread's pin count: finalizer, merge, attach, fork
     _PyVThread_PIN_FOREIGN,         // a foreign native frame
     _PyVThread_PIN_CONTINUATION,    // it runs a continuation, on another stack than its own
