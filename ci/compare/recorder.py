@@ -1,6 +1,6 @@
 """Run CPython's regrtest and write down the outcome of every test method.
 
-    PYTHON recorder.py RESULTS [regrtest options]
+    PYTHON recorder.py RESULTS [--virtual] [regrtest options]
 
 regrtest's own reports are not enough for a comparison test by test: its JUnit
 file has no entry for what fails in a subtest, in setUpClass or in setUpModule,
@@ -14,6 +14,11 @@ Nothing is imported into the tests' child processes, no environment variable is
 set and no descriptor stays open between two records: tests count descriptors,
 close all of them and look at their environment.  Each record is one write(2) to
 a file opened for it, so it survives whatever the test does to its process.
+
+With --virtual, which goes with PYTHON_VIRTUAL_THREADS, test.support.script_helper
+starts its children without -I and -E, by which they would not look at that variable.
+Each worker sees first that every threading.Thread is virtual, in it and in such
+children, and fails otherwise.
 
 In RESULTS:
     PID.rec     one worker:  '=' TAB file      what it runs
@@ -132,6 +137,35 @@ def observe(cls, recorder):
     wrap("addUnexpectedSuccess", lambda self, test: note(test, "uxpass"))
 
 
+PROBE = """if True:
+    import threading, virtual_threading
+    def show():
+        print("virtual:", virtual_threading.is_virtual())
+    thread = threading.Thread(target=show)
+    thread.start()
+    thread.join()
+    """
+
+
+def make_virtual():
+    """Threads of script_helper's children are virtual, too; SystemExit where any are not."""
+    import threading
+    import _vthread
+    from test.support import script_helper
+    # As where the interpreter does not start without its variables.
+    script_helper.__cached_interp_requires_environment = True
+
+    # Asked without a thread: tests fork, and count threads.
+    said = {"the worker": threading._start_joinable_thread is _vthread.start_joinable_thread}
+    for name, output in (
+            ("assert_python_ok()", script_helper.assert_python_ok("-c", PROBE).out),
+            ("spawn_python()", script_helper.kill_python(
+                script_helper.spawn_python("-c", PROBE)))):
+        said[name] = output == b"virtual: True\n"
+    if not all(said.values()):
+        sys.exit(f"recorder: are all threads virtual? {said}")
+
+
 def as_module(name):
     # __main__ is the real module, found by name: multiprocessing's children
     # import it again, and must not import this file.
@@ -142,12 +176,16 @@ def as_module(name):
 def main():
     me, directory, *rest = sys.argv
     me, directory = os.path.abspath(me), os.path.abspath(directory)
+    virtual = rest[:1] == ["--virtual"]
+    rest = rest[virtual:]
     sys.path[0] = os.getcwd()       # as -m has it
     if "test.libregrtest.worker" in rest:
         from test.libregrtest.testresult import RegressionTestResult
         recorder = Recorder(directory)
         recorder.put("=", json.loads(rest[-1])["tests"][0])
         observe(RegressionTestResult, recorder)
+        if virtual:
+            make_virtual()
         sys.argv = [sys.argv[0], rest[-1]]
         as_module("test.libregrtest.worker")
         return
@@ -158,7 +196,7 @@ def main():
     accumulate_result = TestResults.accumulate_result
 
     def create(self):
-        return [*create_python_cmd(self), me, directory]
+        return [*create_python_cmd(self), me, directory, *["--virtual"] * virtual]
 
     def accumulate(self, result, runtests):
         accumulate_result(self, result, runtests)

@@ -63,11 +63,11 @@ def bare_environment():
         "LANG": "C.UTF-8"}
 
 
-def run_suite(python, directory, options=(), tests=(), log=None, env=()):
+def run_suite(python, directory, options=(), tests=(), log=None, virtual=False):
     """Run regrtest of python; returns its Record.
 
-    directory keeps what was recorded; log, a path, what regrtest printed; env, a
-    dict, is added to a bare environment.
+    directory keeps what was recorded; log, a path, what regrtest printed.  virtual:
+    with every threading.Thread virtual, on two carriers.
     """
     directory = pathlib.Path(directory)
     shutil.rmtree(directory, ignore_errors=True)
@@ -76,9 +76,11 @@ def run_suite(python, directory, options=(), tests=(), log=None, env=()):
     with tempfile.TemporaryDirectory(prefix="suite") as temp:
         command = [str(python), "-u",
                    str(HERE / "recorder.py"), str(directory),
-                   *REGRTEST, f"--tempdir={temp}", *options, *tests]
+                   *["--virtual"] * virtual, *REGRTEST, f"--tempdir={temp}", *options, *tests]
         print("+", " ".join(command), flush=True)
-        env = bare_environment() | {"TMPDIR": temp} | dict(env)
+        env = bare_environment() | {"TMPDIR": temp}
+        if virtual:
+            env["PYTHON_VIRTUAL_THREADS"] = "2"
         with open(log or os.devnull, "w") as out:
             process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=out,

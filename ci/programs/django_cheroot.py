@@ -10,10 +10,12 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
 
+from threads import check_virtual
 from web import CLIENTS, fetch_all
 
 
 def square(request, n):
+    check_virtual()
     time.sleep(0.001)
     return HttpResponse(str(n * n))
 
@@ -29,6 +31,8 @@ server.keep_alive_conn_limit = 2 * CLIENTS
 server.prepare()
 thread = threading.Thread(target=server.serve)
 thread.start()
-fetch_all(server.bind_addr[1])
-server.stop()
-thread.join()
+try:
+    fetch_all(server.bind_addr[1])
+finally:
+    server.stop()
+    thread.join()

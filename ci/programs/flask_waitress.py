@@ -7,6 +7,7 @@ import time
 from flask import Flask
 from waitress.server import create_server
 
+from threads import check_virtual
 from web import CLIENTS, fetch_all
 
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)    # says how long it is
@@ -15,6 +16,7 @@ app = Flask(__name__)
 
 @app.get("/square/<int:n>")
 def square(n):
+    check_virtual()
     time.sleep(0.001)
     return str(n * n)
 

@@ -7,6 +7,8 @@ import tempfile
 import pytest
 from tqdm.contrib.concurrent import thread_map
 
+from threads import check_virtual
+
 TESTS = '''
 import queue, threading
 import pytest
@@ -35,7 +37,13 @@ with tempfile.TemporaryDirectory() as directory:
     status = pytest.main(["-q", "-p", "no:cacheprovider", str(path)])
 assert status == 0, status
 
+
+def square(n):
+    check_virtual()
+    return n * n
+
+
 bar = io.StringIO()
-squares = thread_map(lambda n: n * n, range(5000), max_workers=100, file=bar)
+squares = thread_map(square, range(5000), max_workers=100, file=bar)
 assert squares == [n * n for n in range(5000)]
 assert "/5000 [" in bar.getvalue()

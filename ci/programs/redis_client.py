@@ -17,8 +17,10 @@ THREADS = 500
 
 
 def connect(path):
+    # Without redis-py's limits of some seconds: all threads have to wait in the server at once.
     pool = redis.BlockingConnectionPool(
-        max_connections=THREADS, connection_class=redis.UnixDomainSocketConnection, path=path)
+        max_connections=THREADS, timeout=None, path=path, socket_timeout=None,
+        connection_class=redis.UnixDomainSocketConnection)
     return redis.Redis(connection_pool=pool)
 
 
@@ -111,7 +113,6 @@ def main(directory):
 
 
 if SERVER is None:
-    print("not run: no Redis, which is in Debian's redis-tools")
-else:
-    with tempfile.TemporaryDirectory() as directory:
-        main(directory)
+    raise SystemExit("no Redis, which is in Debian's redis-tools")
+with tempfile.TemporaryDirectory() as directory:
+    main(directory)

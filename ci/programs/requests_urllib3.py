@@ -7,11 +7,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import requests
 import urllib3
 
+from threads import check_virtual
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
+        check_virtual()
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -27,7 +30,7 @@ class Server(ThreadingHTTPServer):
 
 
 server = Server(("127.0.0.1", 0), Handler)
-serving = threading.Thread(target=server.serve_forever)
+serving = threading.Thread(target=server.serve_forever, daemon=True)
 serving.start()
 url = f"http://127.0.0.1:{server.server_port}/"
 local = threading.local()
@@ -35,12 +38,14 @@ pool = urllib3.PoolManager(maxsize=100, block=True)
 
 
 def by_requests(n):
+    check_virtual()
     if not hasattr(local, "session"):
         local.session = requests.Session()
     return local.session.post(url, data=f"body {n}").text == f"body {n}"[::-1]
 
 
 def by_urllib3(n):
+    check_virtual()
     return pool.request("POST", url, body=f"body {n}").data == f"body {n}"[::-1].encode()
 
 

@@ -1,6 +1,15 @@
 """What the programs share: threads that all run, and the first exception of any."""
 
+import sys
 import threading
+
+import virtual_threading
+
+
+def check_virtual():
+    """Every threading.Thread has to be virtual where the command line says so."""
+    if "virtual_threads" in sys._xoptions and not virtual_threading.is_virtual():
+        raise AssertionError(f"not virtual: {threading.current_thread()}")
 
 
 def run_all(function, count):
@@ -12,6 +21,7 @@ def run_all(function, count):
 
     def run(number):
         try:
+            check_virtual()
             function(number)
         except BaseException as exc:
             failures.append(exc)

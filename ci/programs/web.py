@@ -25,6 +25,8 @@ def fetch_all(port):
     def client(number):
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port)
+            connection.connect()
+            kept = connection.sock
             for request in range(REQUESTS):
                 n = number * REQUESTS + request
                 connection.request("GET", f"/square/{n}")
@@ -32,6 +34,9 @@ def fetch_all(port):
                 body = reply.read()
                 if (reply.status, body) != (200, str(n * n).encode()):
                     raise AssertionError(f"{n}: {reply.status} {body[:80]}")
+                # http.client makes a new one in silence.
+                if connection.sock is not kept:
+                    raise AssertionError(f"{n}: the server has closed the connection")
                 if request == 0:
                     all_connected.wait()
             connection.close()

@@ -36,17 +36,20 @@
  * something cold, or some that have nothing, 100 to 250 us.  Looking in vain is limited to an
  * eighth of a core, and ends when a round has found nothing to do and nobody has parked since.
  *
- * The numbers (a virtual machine, where faults and page tables cost most):
+ * The numbers; their curves are in docs/MEASUREMENTS.md, "Freezing: how its numbers were
+ * chosen" (a virtual machine, where faults and page tables cost most):
  *
- *      budget 16,384   some 120 MB: what a program with as many threads would expect; below
+ *      budget 16,384   some 100 MB: what a program with as many threads would expect; below
  *                      it, no thread pays 6 us more for its wake-up
- *      max 4 KB        a larger image frees hardly more than it takes
+ *      max 4 KB        what was in one page: the live part of a Python thread below one to
+ *                      three C functions.  Of 6.2 KB freezing leaves it and 150 bytes.  From one
+ *                      page to two as much would be freed again, for half as much CPU more
  *      age 1 s         freezing and thawing cost about 10 us of CPU; at one park a second of
  *                      each task, that is 1/100,000 of a core a task.  When the budget is
  *                      exceeded n-fold, an n-th of it: a million threads may be started in
  *                      seconds
- *      batch 64        a group; more neighbours hardly make it cheaper a stack, and waking
- *                      one of them waits for all */
+ *      batch 64        a group, whose page tables go in one call: 8 at a time leave 0.2 KB more
+ *                      and take half as much CPU more, and waking one of them waits for all */
 
 #include "cpool/cpool_internal.h"
 

@@ -16,6 +16,9 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+/* 1 MB: nearly all C functions can be nested as deep as an interpreter's recursion limit goes, and
+ * a stack has 2 KB of page tables; at 2 MB these are 4 KB, as much as the page that most stacks
+ * touch (docs/MEASUREMENTS.md, "Freezing: how its numbers were chosen"). */
 #define DEFAULT_SHIFT 20
 _Static_assert(CONT_STACK_SIZE_DEFAULT == (size_t)1 << DEFAULT_SHIFT, "default size");
 _Static_assert(CONT_STACK_SIZE_MIN == (size_t)1 << CONT__STACK_SHIFT_MIN, "least size");

@@ -48,6 +48,7 @@ def main():
     assert [square for square, _, _ in results] == [n * n for n in range(TASKS)]
     assert all(virtual for _, _, virtual in results)
     workers = {pid for _, pid, _ in results}
+    assert len(workers) == 2
     print(f"{TASKS:,} tasks of 0.5 s in {seconds:.1f} s, by {len(workers)} processes")
 
 
