@@ -14,7 +14,6 @@ import threading
 from concurrent.futures import Future
 from contextvars import copy_context
 
-from .interrupt import Interrupted
 from .thread import Thread
 
 __all__ = ['run_coroutine', 'as_awaitable']
@@ -32,11 +31,20 @@ class _SharedLoop:
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                self._thread = Thread(target=loop.run_forever, name="asyncio loop",
+                self._thread = Thread(target=self._run, args=(loop,), name="asyncio loop",
                                       daemon=True)
                 self._thread.start()
                 self._loop = loop
             return self._loop
+
+    @staticmethod
+    def _run(loop):
+        while True:
+            try:
+                loop.run_forever()
+                break
+            except (KeyboardInterrupt, SystemExit):
+                pass                    # of a coroutine, whose caller gets it; the others go on
 
     def end(self):
         # For tests that count threads; nothing may run in the loop.
@@ -57,9 +65,10 @@ def run_coroutine(coro):
     """Run a coroutine on the event loop of all virtual threads; return its result.
 
     Raises what the coroutine raises.  The coroutine sees the caller's context variables.
-    Blocks until it has ended.  When the caller is interrupted meanwhile, the coroutine is
-    cancelled; when that has ended it, the interrupt is raised.  A coroutine that suppresses
-    the cancellation suppresses the interrupt, too.
+    Blocks until it has ended.  When the caller is interrupted meanwhile, by whatever
+    exception, Ctrl-C included, the coroutine is cancelled; when that has ended it, the
+    interrupt is raised.  A coroutine that suppresses the cancellation suppresses the
+    interrupt, too.
 
     RuntimeError is raised in a thread that runs an event loop: await the coroutine there.
     """
@@ -72,29 +81,34 @@ def run_coroutine(coro):
     context = copy_context()
     ended = threading.Lock()
     ended.acquire()
-    task = None
+    task = interrupt = told = None
 
     def start():
         nonlocal task
         task = loop.create_task(coro, context=context)
         task.add_done_callback(lambda task: ended.release())
 
+    def cancel(exc):
+        # After start(), which was called before.
+        nonlocal told
+        current = task
+        if current is not None and current.cancel():
+            told = exc
+
     loop.call_soon_threadsafe(start)
-    interrupt = None
-    while True:
+    while task is None or not task.done():
         try:
             ended.acquire()
-            break
-        except Interrupted as exc:
+        except BaseException as exc:
             interrupt = exc
-            # After start(), which was called before.
-            loop.call_soon_threadsafe(lambda: task.cancel())
+            loop.call_soon_threadsafe(cancel, exc)
     try:
-        if interrupt is not None and task.cancelled():
+        # One that came when the coroutine had ended by itself must not be forgotten.
+        if interrupt is not None and (task.cancelled() or told is not interrupt):
             raise interrupt
         return task.result()
     finally:
-        del interrupt, task
+        task = interrupt = told = None
 
 
 class _Watched(Future):

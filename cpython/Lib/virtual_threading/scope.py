@@ -19,6 +19,7 @@ Not here: the waiting and interrupting themselves, which are _vthread's.
 
 import _vthread
 import itertools
+import sys
 import threading
 import time
 
@@ -116,7 +117,7 @@ class Task(Future):
             self.set_result(result)
             scope._child_succeeded(self)
         finally:
-            alarm = None
+            self = alarm = None         # the traceback of what was raised has this frame
             scope._child_ended()
 
 
@@ -132,6 +133,7 @@ class _Child(Thread):
         task = self._task
         del self._task, self._target
         task._run()
+        del task                        # that frame leads to this one
 
 
 class TaskScope:
@@ -166,11 +168,13 @@ class TaskScope:
         self._state = "created"         # "active", "given up", "finished"
         self._in_body = False
         self._body = None               # (ident, serial)
+        self._handled = None            # the exception in whose handler the block is
         self._waiting = deque()         # tasks without a thread
         self._tasks = set()             # tasks whose threads are to be joined
         self._prune_at = 64             # when there are so many, look for ended ones
         self._errors = []
         self._bare_error = None
+        self._outer = None              # the body's interrupt by somebody else
         self._expired = False           # a child has met the deadline
         self._cancel_exc = ScopeCancelled("scope given up")
 
@@ -193,6 +197,7 @@ class TaskScope:
             raise RuntimeError(f"{self!r} has already been entered")
         serial = _vthread.serial()
         self._body = threading.get_ident(), serial
+        self._handled = sys.exception()
         if serial is not None and self._deadline is not None:
             self._timeout = Timeout(self._deadline)
             self._timeout.__enter__()
@@ -208,6 +213,9 @@ class TaskScope:
         try:
             raised = self._finish(exc)
         finally:
+            # Whoever keeps the scope does not keep what it has raised.
+            self._errors = []
+            self._bare_error = self._outer = self._handled = self._cancel_exc = None
             _unshield()
         try:
             if self._timeout is not None:
@@ -225,12 +233,14 @@ class TaskScope:
         # Joins all children; returns what the block's end is to raise.
         with self._lock:
             self._in_body = False
-        outer = None                    # the interrupt of somebody else
         own = exc                       # the body's failure
         if isinstance(exc, Interrupted):
             own = None
-            if exc is not self._cancel_exc:
-                outer = exc
+            # One from outside that the body was cleaning up after counts as well.
+            interrupt = exc.__context__ if exc is self._cancel_exc else exc
+            if isinstance(interrupt, Interrupted) and interrupt is not self._handled:
+                self._outer = interrupt
+            del interrupt
         if exc is not None:
             self._give_up()
         if isinstance(own, _BARE):
@@ -243,29 +253,29 @@ class TaskScope:
                 finally:
                     _shield()
             except Interrupted as interrupt:
+                # No variable has it: its traceback leads to this frame.
                 if interrupt is not self._cancel_exc:
-                    outer = outer or interrupt
+                    self._outer = self._outer or interrupt
             except BaseException as error:      # Ctrl-C, in the main thread
                 self._set_bare_error(error)
             else:
                 break
             self._give_up()
         _vthread.withdraw(self._cancel_exc)
-        if self._expired and outer is None:
-            outer = self._raise_deadline()
-        if outer is not None and getattr(own, '_expired_scope', None) is self:
+        if self._expired and self._outer is None:
+            self._outer = self._raise_deadline()
+        if self._outer is not None and getattr(own, '_expired_scope', None) is self:
             own = None              # spawn() has told the body of the deadline
         errors = self._get_errors()
-        self._errors = []
         if own is not None:
             errors.append(own)
         if self._bare_error is not None:
             return self._bare_error
         if not errors:
-            return outer
-        if outer is not None and self._body[1] is not None:
+            return self._outer
+        if self._outer is not None and self._body[1] is not None:
             # It gives way to what has failed, but must not be forgotten.
-            _vthread.interrupt(*self._body, outer)
+            _vthread.interrupt(*self._body, self._outer)
         group = BaseExceptionGroup("unhandled errors in a TaskScope", errors)
         group.__suppress_context__ = True
         return group

@@ -11,22 +11,25 @@ import sysconfig
 import tempfile
 import unittest
 
-# call(f) calls f and tells whether it came back to the OS thread where it left.  qsort()
-# is there for its frames: of the C library, which is not declared.
+# call(f) calls f and tells whether it came back to the OS thread where it left.  The kernel is
+# asked: a compiler believes that pthread_self() never changes.  qsort() is there for its frames:
+# of the C library, which is not declared.  With -DINIT_HOOK the import calls sys.vt_init_hook()
+# before there is a module.
 SOURCE = """
 #include <Python.h>
-#include <pthread.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static PyObject *
 call(PyObject *module, PyObject *func)
 {
-    pthread_t before = pthread_self();
+    long before = syscall(SYS_gettid);
     PyObject *res = PyObject_CallNoArgs(func);
     if (res == NULL) {
         return NULL;
     }
-    return Py_BuildValue("(NN)", res, PyBool_FromLong(pthread_equal(before, pthread_self())));
+    return Py_BuildValue("(NN)", res, PyBool_FromLong(before == syscall(SYS_gettid)));
 }
 
 static int
@@ -51,6 +54,12 @@ static PyMethodDef methods[] = {
     {NULL, NULL},
 };
 
+#ifdef INIT_HOOK
+#  define CALL_HOOK() Py_XDECREF(PyObject_CallNoArgs(PySys_GetObject("vt_init_hook")))
+#else
+#  define CALL_HOOK() ((void)0)
+#endif
+
 #define STRING(name) #name
 #define INIT(name) PyInit_ ## name
 #define EXPAND(macro, name) macro(name)
@@ -67,7 +76,8 @@ static struct PyModuleDef module_def = {
 PyMODINIT_FUNC
 EXPAND(INIT, NAME)(void)
 {
-    PyObject *module = PyModule_Create(&module_def);
+    CALL_HOOK();
+    PyObject *module = PyErr_Occurred() ? NULL : PyModule_Create(&module_def);
     if (module != NULL) {
         PyUnstable_Module_SetGIL(module, Py_MOD_GIL_NOT_USED);
     }
@@ -94,10 +104,40 @@ static struct PyModuleDef module_def = {
 PyMODINIT_FUNC
 EXPAND(INIT, NAME)(void)
 {
-    return PyModuleDef_Init(&module_def);
+    CALL_HOOK();
+    return PyErr_Occurred() ? NULL : PyModuleDef_Init(&module_def);
 }
 
 #endif
+"""
+
+# To be loaded before the C library: whoever waits for a semaphore finds another errno, as is
+# allowed, also when there was no error.
+OVERWRITES_ERRNO = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <semaphore.h>
+#include <time.h>
+
+int overwritten;
+
+#define WAIT(name, parameters, ...) \\
+    int \\
+    name parameters \\
+    { \\
+        int (*wait) parameters = (int (*) parameters)dlsym(RTLD_NEXT, #name); \\
+        int res = wait(__VA_ARGS__); \\
+        if (res == 0) { \\
+            errno = E2BIG; \\
+            __atomic_add_fetch(&overwritten, 1, __ATOMIC_RELAXED); \\
+        } \\
+        return res; \\
+    }
+
+WAIT(sem_wait, (sem_t *sem), sem)
+WAIT(sem_timedwait, (sem_t *sem, const struct timespec *end), sem, end)
+WAIT(sem_clockwait, (sem_t *sem, clockid_t clock, const struct timespec *end), sem, clock, end)
 """
 
 
@@ -114,17 +154,17 @@ class Builder:
     def close(self):
         self._directory.cleanup()
 
-    def build(self, name, *flags):
+    def build(self, name, *flags, source=SOURCE):
         """The path of a module with this name; flags are for the preprocessor."""
-        source = os.path.join(self._directory.name, f"{name}.c")
-        with open(source, 'w') as file:
-            file.write(SOURCE)
+        source_path = os.path.join(self._directory.name, f"{name}.c")
+        with open(source_path, 'w') as file:
+            file.write(source)
         path = os.path.join(self._directory.name,
                             name + importlib.machinery.EXTENSION_SUFFIXES[0])
         includes = {sysconfig.get_path('include'), sysconfig.get_path('platinclude')}
         subprocess.run([*self._cc, '-shared', '-fPIC', '-O2', '-fomit-frame-pointer',
                         *(f'-I{directory}' for directory in sorted(includes)),
-                        f'-DNAME={name}', *flags, source, '-o', path],
+                        f'-DNAME={name}', *flags, source_path, '-o', path],
                        check=True)
         return path
 

@@ -1,7 +1,9 @@
 """What the tests of Thread.interrupt() share."""
 
+import os
 import threading
 
+from test.support import import_helper, os_helper
 from test.test_virtual_threading.util import TIMEOUT, TestCase
 from virtual_threading import Interrupted, spawn
 
@@ -10,10 +12,30 @@ class Stop(Exception):
     pass
 
 
+importing = threading.Event()
+import_on = threading.Event()
+
+
 class InterruptCase(TestCase):
 
+    def make_blocking_module(self, name="interrupted_import"):
+        """A module that sets importing, and whose import ends when import_on is set."""
+        directory = self.enterContext(os_helper.temp_dir())
+        with open(os.path.join(directory, f"{name}.py"), "w") as file:
+            file.write(f"import {__name__} as util\n"
+                       "util.importing.set()\n"
+                       "util.import_on.wait()\n"
+                       "x = 42\n")
+        self.enterContext(import_helper.DirsOnSysPath(directory))
+        self.addCleanup(import_helper.unload, name)
+        importing.clear()
+        import_on.clear()
+        return name
+
     def wait_blocked(self, thread):
-        self.wait_until(lambda: thread.state in ('parked', 'pinned'), "a blocked thread")
+        self.wait_until(lambda: thread.state in ('parked', 'pinned', 'terminated'),
+                        "a blocked thread")
+        self.assertTrue(thread.is_alive(), "it ended instead of being blocked")
 
     def check_interrupt(self, block, exc=Interrupted):
         """block() is interrupted, and the thread can block again then."""

@@ -9,7 +9,8 @@ import unittest
 
 from test import support
 from test.support import script_helper
-from test.test_virtual_threading.util import COUNT, LONG, SHORT, TestCase
+from test.test_virtual_threading.interrupt_util import Stop
+from test.test_virtual_threading.util import COUNT, LONG, SHORT, TIMEOUT, TestCase
 from virtual_threading import (Interrupted, TaskScope, as_awaitable, run_coroutine, spawn,
                                timeout)
 from virtual_threading.bridge import _shared_loop
@@ -73,9 +74,7 @@ class RunCoroutineTests(BridgeTestCase):
         self.assertEqual(self.call(run), 1)
 
     def test_interrupt(self):
-        seen = []
-        started = threading.Event()
-
+        # Of any class; test_interrupt_main has Ctrl-C.
         async def wait():
             started.set()
             try:
@@ -88,14 +87,17 @@ class RunCoroutineTests(BridgeTestCase):
         def run():
             try:
                 run_coroutine(wait())
-            except Interrupted:
-                seen.append("interrupted")
+            except (Interrupted, Stop, KeyboardInterrupt) as exc:
+                seen.append(type(exc))
 
-        thread = spawn(run)
-        self.wait_for(started)
-        thread.interrupt()
-        self.join([thread])
-        self.assertEqual(seen, ["cancelled", "interrupted"])
+        for exc in Interrupted, Stop, KeyboardInterrupt:
+            seen = []
+            started = threading.Event()
+            thread = spawn(run)
+            self.wait_for(started)
+            thread.interrupt(exc)
+            self.join([thread])
+            self.assertEqual(seen, ["cancelled", exc])
 
     def test_interrupt_suppressed(self):
         started = threading.Event()
@@ -114,6 +116,26 @@ class RunCoroutineTests(BridgeTestCase):
         self.join([thread])
         self.assertEqual(results, ["went on"])
 
+    def test_interrupt_at_the_end(self):
+        # When nobody can be cancelled any more it is not lost.
+        started, end, again = threading.Event(), self.make_event(), self.make_event()
+
+        async def block():
+            started.set()
+            end.wait(TIMEOUT)
+
+        def run():
+            with self.assertRaises(Interrupted):
+                run_coroutine(block())
+                again.wait(TIMEOUT)
+
+        thread = spawn(run)
+        self.wait_for(started)
+        thread.interrupt()
+        self.wait_until(lambda: thread.state == "parked", "a thread that waits again")
+        end.set()
+        self.join([thread])
+
     def test_interrupt_before_start(self):
         def run():
             threading.current_thread().interrupt()
@@ -129,6 +151,16 @@ class RunCoroutineTests(BridgeTestCase):
                     run_coroutine(asyncio.sleep(LONG))
 
         self.call(run)
+
+    def test_exit(self):
+        # It is the caller's, and does not end the loop.
+        async def leave(exc):
+            raise exc
+
+        for exc in SystemExit, KeyboardInterrupt:
+            with self.assertRaises(exc):
+                self.call(run_coroutine, leave(exc))
+        self.assertEqual(self.call(run_coroutine, asyncio.sleep(0, 42)), 42)
 
     def test_own_cancellation(self):
         async def cancel():

@@ -1,5 +1,6 @@
 """yield_now, pin, configure, stats."""
 
+import re
 import sys
 import threading
 import unittest
@@ -157,17 +158,21 @@ class ConfigureTests(TestCase):
 
 class StatsTests(TestCase):
 
-    KEYS = {'threads', 'carriers', 'parallelism', 'started', 'parks', 'soft_parks',
-            'unparks', 'steals', 'migrations', 'handoffs', 'preemptions', 'pins',
-            'stacks_resident', 'stacks_frozen', 'image_bytes', 'freezes', 'thaws'}
+    DICTS = {'threads', 'pins', 'pinned_by'}
+    KEYS = {*DICTS, 'carriers', 'carriers_blocked', 'carriers_idle', 'extra_carriers',
+            'max_carriers', 'parallelism', 'started', 'finished', 'parks', 'soft_parks',
+            'unparks', 'yields', 'steals', 'migrations', 'handoffs', 'preemptions',
+            'stacks_resident', 'stacks_idle', 'stacks_frozen', 'image_bytes', 'freezes',
+            'thaws'}
 
     def test_keys_and_types(self):
         self.call(int)
         found = stats()
         self.assertLessEqual(self.KEYS, set(found))
-        for key in self.KEYS - {'threads', 'pins'}:
+        self.assertLessEqual(set(re.findall("'(.+?)'", stats.__doc__ or "")), self.KEYS)
+        for key in self.KEYS - self.DICTS:
             self.assertIs(type(found[key]), int, key)
-        for key in ('threads', 'pins'):
+        for key in self.DICTS:
             for name, count in found[key].items():
                 self.assertIs(type(name), str, key)
                 self.assertIs(type(count), int, key)

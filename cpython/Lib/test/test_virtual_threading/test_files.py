@@ -102,6 +102,18 @@ class EventTests(TestCase):
         self.addCleanup(os.close, fd)
         self.assertRaises(BlockingIOError, self.call, os.eventfd_read, fd)
 
+    def test_close_fifo(self):
+        with os_helper.temp_dir() as directory:
+            path = os.path.join(directory, "fifo")
+            os.mkfifo(path)
+            fd = os.open(path, os.O_RDWR)
+            self.check_close(lambda: os.read(fd, 1), lambda: os.close(fd))
+
+    def test_close_terminal(self):
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        self.check_close(lambda: os.read(slave, 1), lambda: os.close(slave))
+
     def test_close_eventfd(self):
         fd = os.eventfd(0)
         self.check_close(lambda: os.eventfd_read(fd), lambda: os.close(fd))

@@ -14,8 +14,9 @@ import unittest
 import weakref
 
 import virtual_threading
-from test.support import gc_collect
-from test.test_virtual_threading.util import COUNT, TestCase
+from test.support import gc_collect, requires_subprocess
+from test.support.script_helper import assert_python_ok
+from test.test_virtual_threading.util import COUNT, CollectorBeside, TestCase
 from virtual_threading import spawn
 
 
@@ -419,14 +420,17 @@ class MappingTests(FrameTestCase):
 
 
 class FinalizerTests(FrameTestCase):
-    # These may hold the OS thread while they wait, but nobody else's.
+    # These may hold the OS thread while they wait, but nobody else's.  What is finalized is
+    # dropped where it was made: elsewhere, its owner or a collector would do it.
     STATES = {'states': ('parked', 'pinned'), 'count': 12}
 
-    def make(self, done):
+    def make(self, done, entered=None):
         test = self
 
         class Finalized:
             def __del__(self):
+                if entered is not None:
+                    entered.set()
                 test.wait()
                 done.append(1)
 
@@ -437,8 +441,9 @@ class FinalizerTests(FrameTestCase):
         Finalized = self.make(done)
 
         def block():
-            obj = Finalized()
-            del obj
+            with virtual_threading.pin():
+                obj = Finalized()
+                del obj
 
         self.check(block, None, **self.STATES)
         self.assertEqual(len(done), 12)
@@ -448,7 +453,6 @@ class FinalizerTests(FrameTestCase):
         Finalized = self.make(done)
 
         def block():
-            # On the OS thread that has made it: elsewhere, its owner would finalize it.
             with virtual_threading.pin():
                 nest = Finalized()
                 for _ in range(500):    # beyond the limit of the trashcan
@@ -465,18 +469,18 @@ class FinalizerTests(FrameTestCase):
             class Referent:
                 pass
 
-            obj = Referent()
-            reference = weakref.ref(obj, lambda _: self.wait() or done.append(1))
-            del obj
+            # In one call, which can't be preempted; pinned, it could not park.
+            reference, = map(weakref.ref, itertools.starmap(Referent, [()]),
+                             [lambda _: self.wait() or done.append(1)])
             return reference() is None
 
         self.check(block, True, **self.STATES)
         self.assertEqual(len(done), 12)
 
     def test_collected(self):
-        # __del__ of a cycle, in a thread that collects.
-        done = []
-        Finalized = self.make(done)
+        # __del__ of a cycle, in a thread that collects: this one, if no other is faster.
+        done, entered = [], self.make_event()
+        Finalized = self.make(done, entered)
 
         def block():
             obj = Finalized()
@@ -485,31 +489,33 @@ class FinalizerTests(FrameTestCase):
             gc.collect()
 
         thread = spawn(block)
-        self.wait_until(lambda: thread.state in ('parked', 'pinned'), "waiting")
+        self.wait_for(entered, "the finalizer")
         self.assertEqual(self.call_all([lambda: 1] * 10), [1] * 10)
+        self.assertEqual(done, [])
         self.event.set()
         self.join([thread])
+        self.wait_until(lambda: done, "the end of the finalizer")
         gc_collect()
         self.assertEqual(done, [1])
 
 
+def nest(depth, bottom):
+    """Python and C frames in turn, depth of each, and a call of bottom()."""
+    if depth == 0:
+        return bottom()
+    if depth % 3 == 0:
+        return list(map(lambda _: nest(depth - 1, bottom), [0]))[0] + 1
+    if depth % 3 == 1:
+        return functools.reduce(lambda a, b: nest(depth - 1, bottom) + 1, [0, 0])
+    found = []
+    sorted([0], key=lambda _: found.append(nest(depth - 1, bottom)) or 0)
+    return found[0] + 1
+
+
 class NestingTests(FrameTestCase):
 
-    def nest(self, depth, bottom):
-        """Python and C frames in turn, depth of each."""
-        if depth == 0:
-            return bottom()
-        if depth % 3 == 0:
-            return list(map(lambda _: self.nest(depth - 1, bottom), [0]))[0] + 1
-        if depth % 3 == 1:
-            return functools.reduce(lambda a, b: self.nest(depth - 1, bottom) + 1,
-                                    [0, 0])
-        found = []
-        sorted([0], key=lambda _: found.append(self.nest(depth - 1, bottom)) or 0)
-        return found[0] + 1
-
     def test_value(self):
-        self.check(lambda: self.nest(50, lambda: self.wait(1000)), 1050)
+        self.check(lambda: nest(50, lambda: self.wait(1000)), 1050)
 
     def test_yields_all_the_way(self):
         def bottom():
@@ -517,7 +523,7 @@ class NestingTests(FrameTestCase):
                 virtual_threading.yield_now()
             return 0
 
-        self.assertEqual(self.call_all([lambda: self.nest(50, bottom)] * 20), [50] * 20)
+        self.assertEqual(self.call_all([lambda: nest(50, bottom)] * 20), [50] * 20)
 
     def test_traceback(self):
         def bottom():
@@ -526,7 +532,7 @@ class NestingTests(FrameTestCase):
 
         def block():
             try:
-                self.nest(50, bottom)
+                nest(50, bottom)
             except KeyError as exc:
                 depth = 0
                 traceback = exc.__traceback__
@@ -536,6 +542,84 @@ class NestingTests(FrameTestCase):
                 return depth, exc.args
 
         self.check(block, (51, ("bottom",)))
+
+
+class MigrationTests(unittest.TestCase):
+
+    SCRIPT = """if True:
+        import threading
+        import time
+        import traceback
+
+        import virtual_threading
+        from test.test_virtual_threading.test_frames import nest
+
+        def bottom(waits, fail):
+            for _ in range(waits):
+                before = threading.get_native_id()
+                time.sleep(1e-4)
+                if threading.get_native_id() != before:
+                    moves.append(1)
+            if fail:
+                raise KeyError("bottom")
+            return 1000
+
+        def run(waits, fail):
+            try:
+                return nest(50, lambda: bottom(waits, fail))
+            except KeyError as exc:
+                return exc.args, [(frame.f_code.co_name, line) for frame, line
+                                  in traceback.walk_tb(exc.__traceback__)]
+
+        def work(number):
+            results[number] = run(100, number % 2)
+
+        moves, results = [], [None] * 20
+        expected = [run(0, False), run(0, True)]
+        virtual_threading.configure(parallelism=4)
+        before = virtual_threading.stats()
+        threads = [virtual_threading.spawn(work, number) for number in range(20)]
+        for thread in threads:
+            thread.join()
+        after = virtual_threading.stats()
+        parks, migrations = (after[name] - before[name] for name in ('parks', 'migrations'))
+        print("right:", results == expected * 10)
+        print("moved:", min(len(moves), migrations) > max(parks, 2000) / 2,
+              parks, migrations, len(moves))
+        """
+
+    @requires_subprocess()
+    def test_moved_at_each_wait(self):
+        # Suspended fifty deep, a hundred times, to be resumed by another OS thread each time.
+        output = assert_python_ok('-c', self.SCRIPT, PYTHON_VIRTUAL_THREADS_MOVE='1').out
+        self.assertIn(b"right: True\n", output)
+        self.assertIn(b"moved: True ", output)
+
+
+# The same beside a thread that collects garbage.
+
+class CollectedIterationTests(CollectorBeside, IterationTests):
+    pass
+
+
+class CollectedSortTests(CollectorBeside, SortTests):
+    pass
+
+
+class CollectedSpecialMethodTests(CollectorBeside, SpecialMethodTests):
+    pass
+
+
+class CollectedMappingTests(CollectorBeside, MappingTests):
+    pass
+
+
+class CollectedFinalizerTests(CollectorBeside, FinalizerTests):
+    pass
+
+
+class CollectedNestingTests(CollectorBeside, NestingTests):
+    pass
 
 
 if __name__ == "__main__":

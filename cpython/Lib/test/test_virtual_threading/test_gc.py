@@ -2,13 +2,14 @@
 
 import gc
 import io
+import sys
 import threading
 import unittest
 import weakref
 
 from test import support
 from test.test_virtual_threading.util import COUNT, TestCase
-from virtual_threading import spawn, yield_now
+from virtual_threading import pin, spawn, yield_now
 
 
 class Node:
@@ -207,6 +208,46 @@ class MergeTests(TestCase):
             del made[:]
             self.wait_for(finalized, "__del__ of what an idle carrier has made")
             self.wait_for(released, "the callback of a weak reference to it")
+
+    def test_recursion_limit(self):
+        # The thread by which an idle carrier merges was made before the limit was set.
+        finalized = self.make_event()
+        made, seen = [], []
+
+        class Finalized:
+            def __del__(self):
+                depth = 0
+
+                def deeper():
+                    nonlocal depth
+                    depth += 1
+                    deeper()
+
+                try:
+                    deeper()
+                except RecursionError:
+                    pass
+                seen.append((depth, threading.get_native_id()))
+                finalized.set()
+
+        def make():
+            with pin():
+                made.append(Finalized())
+                return threading.get_native_id()
+
+        gc.disable()
+        self.addCleanup(gc.enable)
+        before = sys.getrecursionlimit()
+        self.addCleanup(sys.setrecursionlimit, before)
+        for limit in before, before + 500, before:
+            finalized.clear()
+            maker = self.call(make)
+            sys.setrecursionlimit(limit)
+            made.clear()
+            self.wait_for(finalized, "__del__ of what an idle carrier has made")
+            depth, native_id = seen.pop()
+            self.assertEqual(native_id, maker)
+            self.assertAlmostEqual(depth, limit, delta=50)
 
 
 if __name__ == "__main__":

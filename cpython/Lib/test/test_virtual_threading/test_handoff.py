@@ -1,14 +1,17 @@
 """Calls that block the OS thread: the carrier's slot is handed to another one."""
 
+import errno
 import fcntl
 import os
 import socket
 import tempfile
 import threading
 import unittest
-from test.support import import_helper, os_helper
-
-from test.test_virtual_threading.util import TestCase
+from test import support
+from test.support import import_helper, os_helper, requires_subprocess
+from test.support.script_helper import assert_python_ok
+from test.test_virtual_threading import foreign
+from test.test_virtual_threading.util import TIMEOUT, TestCase
 from virtual_threading import spawn, stats
 
 ctypes = import_helper.import_module('ctypes')
@@ -120,18 +123,80 @@ class HandoffTests(TestCase):
             results = self.call_all([lambda n=n: write_and_read(n) for n in range(40)])
         self.assertEqual(results, [10_000] * 40)
 
-    def test_errno_after_a_handoff(self):
-        # What the call left in errno is what Python sees, wherever it goes on.
-        def fail(number):
-            try:
-                os.close(1_000_000) if number % 2 else os.stat("/nonexistent")
-            except OSError as exc:
-                return exc.errno
 
-        results = self.call_all([lambda n=n: [fail(n) for _ in range(50)]
-                                 for n in range(20)])
-        for number, found in enumerate(results):
-            self.assertEqual(len(set(found)), 1, (number, found))
+class ErrnoTests(TestCase):
+    # Who comes back from a system call attaches, and then reads errno.  Here the attach has to
+    # wait: for the lock of the list that the thread was extending, as somebody has it meanwhile.
+
+    PINNED = 'finalizer or runtime section'
+
+    def fail_and_wait(self):
+        """(errno that Python saw of a call that failed, state of its thread in the attach)."""
+        contended, errors, states = [], [], []
+        entered, go = self.make_event(), self.make_event()
+        source, feed = os.pipe()
+        reader, target = os.pipe()
+
+        def fail():
+            entered.set()
+            try:
+                os.splice(source, target, 1)    # waits for a byte, and finds no reader
+            except OSError as exc:
+                errors.append(exc.errno)
+            yield
+
+        def hold():
+            go.set()
+            # Nothing here detaches, so the lock is kept.
+            for _ in support.busy_retry(TIMEOUT):
+                state = thread.state
+                if state in ('parked', 'pinned', 'terminated'):
+                    states.append(state)
+                    break
+            yield
+
+        def let_fail():
+            go.wait()
+            os.close(reader)
+            os.write(feed, b"x")
+
+        helper = spawn(let_fail)
+        thread = spawn(lambda: contended.extend(fail()))
+        self.wait_for(entered)
+        contended.extend(hold())                # begins when fail() has detached
+        self.join([thread, helper])
+        for fd in source, feed, target:
+            os.close(fd)
+        return errors[0], states[0]
+
+    def test_attach_that_waits(self):
+        for _ in range(20):
+            before = stats()['pins'][self.PINNED]
+            number, state = self.fail_and_wait()
+            self.assertEqual(number, errno.EPIPE)
+            if state == 'pinned':
+                break
+            # It was preempted before the call, or the lock was lost for a moment.
+        self.assertEqual(state, 'pinned')
+        self.assertGreater(stats()['pins'][self.PINNED], before)
+
+    @requires_subprocess()
+    def test_what_waits_overwrites_it(self):
+        # A function that succeeds may do that to errno.  Here those do by which the attach waits.
+        if support.check_sanitizer(address=True, thread=True):
+            self.skipTest("the sanitizer's library has to be the first one")
+        builder = foreign.Builder()
+        self.addCleanup(builder.close)
+        library = builder.build('vt_errno', source=foreign.OVERWRITES_ERRNO)
+        assert_python_ok('-c', f"""if True:
+            import ctypes, unittest
+            from test.test_virtual_threading.test_handoff import ErrnoTests
+            result = unittest.TestResult()
+            ErrnoTests('test_attach_that_waits').run(result)
+            assert result.wasSuccessful(), result.failures + result.errors
+            library = ctypes.CDLL({library!r})
+            assert ctypes.c_int.in_dll(library, 'overwritten').value > 0
+            """, LD_PRELOAD=library)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import queue
 import select
 import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -14,8 +15,9 @@ import virtual_threading
 import weakref
 
 from test import support
-from test.support import import_helper, os_helper, script_helper
-from test.test_virtual_threading.interrupt_util import InterruptCase, Stop
+from test.support import import_helper, script_helper
+from test.test_virtual_threading.interrupt_util import (
+    InterruptCase, Stop, import_on, importing)
 from test.test_virtual_threading.util import LONG, TIMEOUT
 from virtual_threading import Interrupted, Thread, pin, spawn
 
@@ -247,24 +249,58 @@ class BetweenCallsTests(InterruptCase):
         self.join([other, thread])
 
     def test_regular_file_and_foreign_code(self):
-        # Not woken: the call ends first.
-        r, w = os.pipe()
-        import fcntl
-        with open(r), open(w, "w"), open(__file__) as one, open(__file__) as two:
-            fcntl.flock(one, fcntl.LOCK_EX)
-            steps = []
+        # They end first, though it has come before.
+        ctypes = import_helper.import_module("ctypes")
+        libc = ctypes.CDLL(None)
+        mutex = ctypes.create_string_buffer(128)
+        data = bytes(1 << 20)
 
-            def run():
-                fcntl.flock(two, fcntl.LOCK_EX)
-                steps.append("locked")
+        def use_file():
+            with tempfile.TemporaryFile(buffering=0) as file:
+                written = file.write(data)
+                os.fsync(file)
+                file.seek(0)
+                return written, len(file.read())
+
+        def run(call):
+            threading.current_thread().interrupt()
+            results.append(call())
+            with self.assertRaises(Interrupted):
                 time.sleep(LONG)
 
-            thread = spawn(run)
-            thread.interrupt()
-            self.wait_until(lambda: thread.state == "running", "the call")
-            fcntl.flock(one, fcntl.LOCK_UN)
-            self.join([thread])
-            self.assertEqual(steps, ["locked"])
+        results = []
+        self.call(run, use_file)
+        self.assertEqual(results.pop(), (len(data), len(data)))
+        # Signals do not end this one.
+        self.assertEqual(libc.pthread_mutex_lock(mutex), 0)
+        thread = spawn(run, lambda: libc.pthread_mutex_lock(mutex))
+        self.wait_until(lambda: virtual_threading.stats()['carriers_blocked'], "the call")
+        self.assertEqual(results, [])
+        self.assertEqual(libc.pthread_mutex_unlock(mutex), 0)
+        self.join([thread])
+        self.assertEqual(results, [0])
+
+    def test_shielding(self):
+        # By a thread that is joined: the join is interrupted, the thread goes on.
+        event = self.make_event()
+        results, alive = [], []
+
+        def run():
+            worker = spawn(lambda: results.append(event.wait(TIMEOUT)))
+            try:
+                worker.join()
+            except Interrupted:
+                alive.append(worker.is_alive())
+                worker.join()
+
+        thread = spawn(run)
+        self.wait_blocked(thread)
+        thread.interrupt()
+        self.wait_until(lambda: alive, "the interrupt")
+        event.set()
+        self.join([thread])
+        self.assertEqual(alive, [True])
+        self.assertEqual(results, [True])
 
 
 class HandOverTests(InterruptCase):
@@ -328,15 +364,17 @@ class HandOverTests(InterruptCase):
         self.check_queue(queue.SimpleQueue())
 
     def test_condition_lock_is_held(self):
-        # Interrupted while it takes the lock again: wait() returns with the lock.
-        cond = threading.Condition(threading.Lock())
-        seen = []
+        # Interrupted while it takes the lock again.
+        cond = threading.Condition()
+        outcome = []
 
         def run():
             with cond:
-                cond.wait()
-                seen.append(cond._is_owned())
-            time.sleep(LONG)
+                try:
+                    cond.wait()
+                except Interrupted:
+                    pass
+                outcome.append(cond._is_owned())
 
         for _ in range(20):
             thread = spawn(run)
@@ -346,39 +384,53 @@ class HandOverTests(InterruptCase):
                 thread.interrupt()
                 time.sleep(0.001)
             self.join([thread])
-        self.assertEqual(set(seen) - {True}, set())
+        self.assertEqual(outcome, [True] * 20)
+
+    def test_condition_notification(self):
+        # Another waiter gets what comes to a thread that is about to raise.
+        cond = threading.Condition()
+        restore, restoring = cond._acquire_restore, threading.Event()
+
+        def acquire_restore(state):
+            restoring.set()
+            restore(state)
+
+        def run():
+            with cond:
+                cond.wait()
+                got.append(threading.current_thread())
+
+        cond._acquire_restore = acquire_restore
+        got, threads = [], []
+        for count in 1, 2:
+            threads.append(spawn(run))
+            self.wait_until(lambda: len(cond._waiters) == count, "a waiter")
+        with cond:
+            threads[0].interrupt()
+            self.wait_for(restoring)
+            cond.notify()
+        self.join(threads)
+        self.assertEqual(got, threads[1:])
 
     def test_semaphore(self):
         semaphore = threading.Semaphore(0)
         for _ in range(self.ROUNDS):
-            thread = spawn(semaphore.acquire)
+            got = []
+            thread = spawn(lambda: got.append(semaphore.acquire()))
             self.wait_blocked(thread)
             other = spawn(thread.interrupt)
             semaphore.release()
             self.join([thread, other])
             # It took it, or left it.
-            if semaphore.acquire(blocking=False):
-                pass
-            self.assertEqual(semaphore._value, 0)
-
-
-importing = threading.Event()
-import_on = threading.Event()
+            self.assertEqual(len(got) + semaphore._value, 1)
+            semaphore.acquire(blocking=False)
 
 
 class ImportTests(InterruptCase):
 
     def test_wait_for_module(self):
         # Who waits for another thread's import is interrupted; the import is not.
-        name = "interrupted_import"
-        directory = self.enterContext(os_helper.temp_dir())
-        with open(os.path.join(directory, f"{name}.py"), "w") as file:
-            file.write(f"import {__name__} as test\n"
-                       "test.importing.set()\n"
-                       "test.import_on.wait()\n"
-                       "x = 42\n")
-        self.enterContext(import_helper.DirsOnSysPath(directory))
-        self.addCleanup(import_helper.unload, name)
+        name = self.make_blocking_module()
         results = []
 
         def load():

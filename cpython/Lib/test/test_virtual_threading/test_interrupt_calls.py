@@ -1,6 +1,7 @@
-"""Thread.interrupt() in every blocking call."""
+"""Thread.interrupt() in every blocking call; test_timeout has the same calls."""
 
 import concurrent.futures
+import importlib
 import multiprocessing
 import os
 import pty
@@ -17,24 +18,24 @@ import unittest
 import virtual_threading
 
 from test import support
-from test.test_virtual_threading.interrupt_util import InterruptCase
+from test.support import import_helper, swap_attr
+from test.test_virtual_threading.interrupt_util import InterruptCase, import_on, importing
+from test.test_virtual_threading.socket_util import BIG, SocketTestCase
 from test.test_virtual_threading.util import COUNT, LONG, TIMEOUT
 from virtual_threading import Interrupted, Thread, pin, spawn
 
 
-class BlockingCallTests(InterruptCase):
-    """Each kind of blocking call: parked, and pinned to its OS thread."""
+def forever(call):
+    # What is done in part returns; the next call raises.
+    while True:
+        call()
 
-    def check(self, block, exc=Interrupted):
-        with self.subTest("parked"):
-            self.check_interrupt(block, exc)
 
-        def pinned():
-            with pin():
-                return block()
+class BlockingCalls:
+    """Each kind of blocking call; check(block) is the test class's.
 
-        with self.subTest("pinned"):
-            self.check_interrupt(pinned, exc)
+    What blocks in the kernel until a signal comes is in test_interrupt_kernel.
+    """
 
     def test_sleep(self):
         self.check(lambda: time.sleep(LONG))
@@ -71,7 +72,7 @@ class BlockingCallTests(InterruptCase):
 
     def test_barrier(self):
         barrier = threading.Barrier(2)
-        self.check_interrupt(barrier.wait)
+        self.check(barrier.wait)
         self.assertEqual(barrier.n_waiting, 0)
 
     def test_queue(self):
@@ -116,21 +117,17 @@ class BlockingCallTests(InterruptCase):
         event.set()
         executor.shutdown()
 
-    def sockets(self, kind=socket.SOCK_STREAM):
-        pair = socket.socketpair(socket.AF_UNIX, kind)
-        for sock in pair:
-            self.addCleanup(sock.close)
-        return pair
-
     def test_socket_receive(self):
         for timeout in None, LONG:
-            a, b = self.sockets()
+            a, b = self.pair()
             a.settimeout(timeout)
             with self.subTest(timeout=timeout):
                 self.check(lambda: a.recv(10))
                 self.check(lambda: a.recv_into(bytearray(10)))
                 self.check(lambda: a.recvfrom(10))
+                self.check(lambda: a.recvfrom_into(bytearray(10)))
                 self.check(lambda: a.recvmsg(10))
+                self.check(lambda: a.recvmsg_into([bytearray(10)]))
                 b.send(b"x")
                 self.assertEqual(a.recv(10), b"x")
 
@@ -146,36 +143,37 @@ class BlockingCallTests(InterruptCase):
                 with self.subTest(timeout=timeout):
                     self.check(server.accept)
 
-    def test_socket_send(self):
+    def test_socket_connect(self):
+        address = self.full_listener().getsockname()
         for timeout in None, LONG:
-            a, b = self.sockets()
-            data = bytes(1 << 22)
+            def connect():
+                with socket.socket() as sock:
+                    sock.settimeout(timeout)
+                    sock.connect(address)
+
+            with self.subTest(timeout=timeout):
+                self.check(connect)
+
+    def test_socket_send(self):
+        data = bytes(BIG)
+        for timeout in None, LONG:
+            a, b = self.connected()
             a.settimeout(timeout)
             with self.subTest(timeout=timeout):
                 self.check(lambda: a.sendall(data))
-
-    def test_socket_send_in_part(self):
-        # What went in counts, and the next blocking call raises.
-        a, b = self.sockets()
-        sent = []
-
-        def send():
-            sent.append(a.send(bytes(1 << 22)))
-            time.sleep(LONG)
-
-        self.check_interrupt(send)
-        self.assertGreater(sent[0], 0)
-        self.assertLess(sent[0], 1 << 22)
+                self.check(lambda: forever(lambda: a.send(data)))
+                self.check(lambda: forever(lambda: a.sendto(data, b.getsockname())))
+                self.check(lambda: forever(lambda: a.sendmsg([data])))
 
     def test_makefile(self):
-        a, b = self.sockets()
+        a, b = self.pair()
         with a.makefile("rb") as file:
             self.check(file.readline)
             b.sendall(b"line\n")
             self.assertEqual(file.readline(), b"line\n")
 
     def test_tls_handshake(self):
-        a, b = self.sockets()
+        a, b = self.pair()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -188,14 +186,34 @@ class BlockingCallTests(InterruptCase):
                     a = socket.socket(fileno=tls.detach())
         a.close()
 
+    def tls_pair(self, timeout):
+        test_ssl = import_helper.import_module("test.test_ssl")
+        client, server, hostname = test_ssl.testing_context()
+        left, right = self.pair()
+        pair = self.call_all([lambda: client.wrap_socket(left, server_hostname=hostname),
+                              lambda: server.wrap_socket(right, server_side=True)])
+        for sock in pair:
+            self.addCleanup(sock.close)
+            sock.settimeout(timeout)
+        return pair
+
+    def test_tls(self):
+        for timeout in None, LONG:
+            with self.subTest(timeout=timeout):
+                left, right = self.tls_pair(timeout)
+                self.check(lambda: left.recv(1))
+                self.check(lambda: forever(lambda: left.send(bytes(1 << 16))))
+                left, right = self.tls_pair(timeout)
+                self.check(left.unwrap)
+
     def test_select(self):
-        a, b = self.sockets()
+        a, b = self.pair()
         self.check(lambda: select.select([a], [], []))
         self.check(lambda: select.select([a], [], [a], LONG))
         self.check(lambda: select.select([], [], [], LONG))
 
     def test_poll(self):
-        a, b = self.sockets()
+        a, b = self.pair()
         poll = select.poll()
         poll.register(a, select.POLLIN)
 
@@ -208,14 +226,14 @@ class BlockingCallTests(InterruptCase):
         self.check(block)
 
     def test_epoll(self):
-        a, b = self.sockets()
+        a, b = self.pair()
         with select.epoll() as epoll:
             epoll.register(a, select.EPOLLIN)
             self.check(epoll.poll)
             self.check(lambda: epoll.poll(LONG))
 
     def test_selectors(self):
-        a, b = self.sockets()
+        a, b = self.pair()
         with selectors.DefaultSelector() as selector:
             selector.register(a, selectors.EVENT_READ)
             self.check(selector.select)
@@ -227,18 +245,16 @@ class BlockingCallTests(InterruptCase):
             self.check(reader.read)
             self.check(lambda: os.write(w, bytes(1 << 20)) + os.write(w, bytes(1 << 20)))
 
-    def test_write_in_part(self):
+    def test_vectors(self):
         r, w = os.pipe()
         with open(r, "rb"), open(w, "wb", buffering=0):
-            written = []
+            self.check(lambda: os.readv(r, [bytearray(1)]))
+            self.check(lambda: forever(lambda: os.writev(w, [bytes(BIG)])))
 
-            def write():
-                written.append(os.write(w, bytes(1 << 20)))
-                time.sleep(LONG)
-
-            self.check_interrupt(write)
-            self.assertGreater(written[0], 0)
-            self.assertLess(written[0], 1 << 20)
+    def test_input(self):
+        r, w = os.pipe()
+        with open(r) as file, open(w, "w"), swap_attr(sys, "stdin", file):
+            self.check(input)
 
     def test_terminal(self):
         master, slave = pty.openpty()
@@ -269,6 +285,64 @@ class BlockingCallTests(InterruptCase):
             self.check(r.recv)
             self.check(lambda: r.poll(None))
             self.check(lambda: multiprocessing.connection.wait([r]))
+
+    def test_multiprocessing_queue(self):
+        try:
+            items = multiprocessing.get_context("fork").Queue()
+        except (ImportError, OSError) as exc:
+            self.skipTest(str(exc))
+        self.check(items.get)
+        self.check(lambda: items.get(timeout=LONG))
+        items.close()
+
+    def test_import(self):
+        name = self.make_blocking_module()
+        with self.setting(import_on):
+            thread = spawn(importlib.import_module, name)
+            self.wait_for(importing)
+            self.check(lambda: importlib.import_module(name))
+        self.join([thread])
+
+
+class BlockingCallTests(BlockingCalls, InterruptCase, SocketTestCase):
+    """Parked, and pinned to the OS thread."""
+
+    def check(self, block):
+        with self.subTest("parked"):
+            self.check_interrupt(block)
+
+        def pinned():
+            with pin():
+                return block()
+
+        with self.subTest("pinned"):
+            self.check_interrupt(pinned)
+
+    def test_socket_send_in_part(self):
+        # What went in counts, and the next blocking call raises.
+        a, b = self.pair()
+        sent = []
+
+        def send():
+            sent.append(a.send(bytes(1 << 22)))
+            time.sleep(LONG)
+
+        self.check_interrupt(send)
+        self.assertGreater(sent[0], 0)
+        self.assertLess(sent[0], 1 << 22)
+
+    def test_write_in_part(self):
+        r, w = os.pipe()
+        with open(r, "rb"), open(w, "wb", buffering=0):
+            written = []
+
+            def write():
+                written.append(os.write(w, bytes(1 << 20)))
+                time.sleep(LONG)
+
+            self.check_interrupt(write)
+            self.assertGreater(written[0], 0)
+            self.assertLess(written[0], 1 << 20)
 
     def test_yield(self):
         stop = threading.Event()

@@ -6,8 +6,8 @@ import unittest
 from test import support
 
 import virtual_threading
-from test.test_virtual_threading.util import TestCase
-from virtual_threading import spawn, stats
+from test.test_virtual_threading.util import LONG, TestCase
+from virtual_threading import configure, spawn, stats
 
 # A debug build is slow; sanitizers need much memory for each.
 MANY = 20_000 if support.Py_DEBUG or support.check_sanitizer(
@@ -73,6 +73,38 @@ class ManyTests(TestCase):
         self.join([spawn(time.sleep, 0) for _ in range(MANY // 50)])
         seconds = 2 + 100 * (time.monotonic() - begin)
         self.join([spawn(time.sleep, seconds) for _ in range(MANY)])
+
+    def test_sleep_below_c(self):
+        # They don't hold the only carrier: all sleep at the same time.
+        count = MANY // 10
+        self.addCleanup(configure, parallelism=stats()['parallelism'])
+        configure(parallelism=1)
+        asleep, woken = [], []
+
+        class WakeUp(Exception):
+            pass
+
+        def sleepy(seconds):
+            asleep.append(1)
+            time.sleep(seconds)
+
+        def run():
+            try:
+                list(map(sleepy, [LONG]))
+            except WakeUp:
+                woken.append(1)
+
+        threads = [spawn(run) for _ in range(count)]
+        try:
+            self.wait_until(lambda: stats()['threads']['parked'] >= count, f"{count} asleep")
+            self.assertEqual(len(asleep), count)
+            self.assertEqual(woken, [])
+            self.assertEqual(self.call(int, "42"), 42)
+        finally:
+            for thread in threads:
+                thread.interrupt(WakeUp())
+            self.join(threads)
+        self.assertEqual(len(woken), count)
 
     def test_chain(self):
         # Each waits for the one before it.

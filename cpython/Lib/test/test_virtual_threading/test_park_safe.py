@@ -1,5 +1,6 @@
 """Foreign modules that are declared park-safe, and reports of what pins."""
 
+import functools
 import os
 import sys
 import threading
@@ -9,7 +10,7 @@ import unittest
 from test.support import requires_subprocess
 from test.support.script_helper import assert_python_ok
 from test.test_virtual_threading import foreign
-from test.test_virtual_threading.util import TestCase
+from test.test_virtual_threading.util import CollectorBeside, TestCase
 from virtual_threading import (declare_park_safe, park_safe_modules, set_pin_handler,
                                spawn, stats, yield_now)
 
@@ -22,6 +23,7 @@ builder = None
 def setUpModule():
     global builder
     builder = foreign.Builder()
+    builder.build = functools.cache(builder.build)      # once for both variants of a test
     unittest.addModuleCleanup(builder.close)
 
 
@@ -174,6 +176,10 @@ class DeclareTests(ForeignTestCase):
         self.assertIn('test.test_virtual_threading', park_safe_modules())
 
 
+class CollectedDeclareTests(CollectorBeside, DeclareTests):
+    pass
+
+
 class HandlerTests(ForeignTestCase):
 
     def setUp(self):
@@ -267,6 +273,10 @@ class HandlerTests(ForeignTestCase):
         self.assertIn(b"is pinned: pin()\n", result.err)
         self.assertIn(b" in block_here\n", result.err)
         self.assertEqual(assert_python_ok('-c', script).err, b"")
+
+
+class CollectedHandlerTests(CollectorBeside, HandlerTests):
+    test_trace = None           # in a process of its own
 
 
 if __name__ == "__main__":

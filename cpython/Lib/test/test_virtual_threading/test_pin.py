@@ -1,13 +1,23 @@
-"""Foreign frames on the stack: the thread keeps its OS thread, others go on."""
+"""Foreign frames on the stack: the thread keeps its OS thread, others go on.
 
+The same in what the interpreter begins and ends on one OS thread.
+"""
+
+import collections
+import gc
+import io
+import itertools
 import queue
 import random
+import sys
 import threading
 import unittest
+import weakref
 from test.support import import_helper
 
-from test.test_virtual_threading.util import TIMEOUT, TestCase
-from virtual_threading import spawn, stats, yield_now
+from test.test_virtual_threading import foreign
+from test.test_virtual_threading.util import TIMEOUT, CollectorBeside, TestCase
+from virtual_threading import dump, spawn, stats, yield_now
 
 ctypes = import_helper.import_module('ctypes')
 
@@ -195,6 +205,134 @@ class ForeignFrameTests(TestCase):
 
         self.call_all([run] * 5)
         self.assertEqual(seen, [1] * 5)
+
+
+class CollectedForeignFrameTests(CollectorBeside, ForeignFrameTests):
+    pass
+
+
+class RuntimeSectionTests(TestCase):
+    # Objects are made and dropped in one call of C, which can't be preempted: another OS thread
+    # than the one that has made an object leaves it to that one to finalize it.
+
+    REASON = 'finalizer or runtime section'
+    COUNT = 12
+
+    def setUp(self):
+        super().setUp()
+        self.event = self.make_event()
+        self.entered = threading.Semaphore(0)
+        gc.disable()                # that nothing else is collected, or by another thread
+        self.addCleanup(gc.enable)
+
+    def wait(self, *args):
+        self.entered.release()
+        self.event.wait()
+
+    def check(self, block, state, count=COUNT):
+        """All wait in block(), which calls wait(), in this state; what pins were counted."""
+        found = set()
+
+        def all_wait():
+            found.clear()
+            found.update(thread.state for thread in threads)
+            return found <= {'parked', 'pinned'}
+
+        def dumped():
+            file = io.StringIO()
+            dump(file)
+            return file.getvalue()
+
+        before = stats()['pins']
+        threads = [spawn(block) for _ in range(count)]
+        try:
+            for _ in threads:
+                if not self.entered.acquire(timeout=TIMEOUT):
+                    self.give_up("not all threads have come to wait")
+            self.wait_until(all_wait, "all wait")
+            self.assertEqual(found, {state})
+            self.wait_until(lambda: f"{threads[0].ident:#x} {state}" in dumped(), "dumped")
+            self.assertEqual(self.call_all([lambda: 1] * 10), [1] * 10)
+            after = stats()['pins']
+        finally:
+            self.event.set()
+            self.join(threads)
+        return {reason: after[reason] - before[reason] for reason in after
+                if after[reason] != before[reason]}
+
+    def check_pins(self, block, count=COUNT):
+        pins = self.check(block, 'pinned', count)
+        self.assertEqual(set(pins), {self.REASON})
+        self.assertGreaterEqual(pins[self.REASON], count)
+
+    def test_finalizer(self):
+        class Finalized:
+            __del__ = self.wait
+
+        self.check_pins(lambda: collections.deque(
+            itertools.starmap(Finalized, [()]), maxlen=0))
+
+    def test_finalizer_in_c(self):
+        class Finalized(io.RawIOBase):
+            close = self.wait
+
+        self.check_pins(lambda: collections.deque(
+            itertools.starmap(Finalized, [()]), maxlen=0))
+
+    def test_weakref_callback(self):
+        # Not in a finalizer: nothing asks on which OS thread it ends.
+        class Referent:
+            pass
+
+        self.check(lambda: list(map(weakref.ref, itertools.starmap(Referent, [()]),
+                                    [self.wait])), 'parked')
+
+    def test_collection(self):
+        class Finalized:
+            __del__ = self.wait
+
+        def block():
+            obj = Finalized()
+            obj.cycle = obj
+            del obj
+            gc.collect()
+
+        self.check_pins(block, count=1)
+
+    def test_merge(self):
+        # Of what an idle carrier has made: its housekeeping waits, and keeps no slot.
+        made, references = [], []
+
+        class Referent:
+            pass
+
+        def make():
+            made.append(Referent())
+            references.append(weakref.ref(made[0], self.wait))
+
+        self.call(make)
+        before = stats()['pins'][self.REASON]
+        made.clear()
+        if not self.entered.acquire(timeout=TIMEOUT):
+            self.give_up("what an idle carrier has made has not ended")
+        self.wait_until(lambda: {'parked', 'pinned'} & set(
+            state for state, count in stats()['threads'].items() if count), "it waits")
+        self.assertGreater(stats()['pins'][self.REASON], before)
+        self.assertEqual(self.call_all([lambda: 1] * 10), [1] * 10)
+
+    def test_module_init(self):
+        # The name of the package is kept in the OS thread meanwhile.  The module's frames pin
+        # too, but that is another reason.
+        builder = foreign.Builder()
+        self.addCleanup(builder.close)
+        path = builder.build('vt_init_hook', '-DINIT_HOOK', '-DSINGLE_PHASE')
+        self.addCleanup(sys.modules.pop, 'vt_package.vt_init_hook', None)
+        sys.vt_init_hook = self.wait
+        self.addCleanup(delattr, sys, 'vt_init_hook')
+        modules = []
+        self.check_pins(lambda: modules.append(
+            builder.load(path, 'vt_package.vt_init_hook')), count=1)
+        self.assertEqual(modules[0].__name__, 'vt_package.vt_init_hook')
 
 
 if __name__ == "__main__":

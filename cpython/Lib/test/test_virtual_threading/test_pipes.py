@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import io
+import logging
+import multiprocessing
 import os
 import select
 import socket
@@ -172,6 +174,21 @@ class ReadTests(PipeTestCase):
                                      lambda: os.write(write, b"line\n" * COUNT))
         self.assertEqual(lines, [b"line\n"] * COUNT)
 
+    def test_connection(self):
+        pipes = [multiprocessing.Pipe(duplex=False) for _ in range(COUNT)]
+        readers = Hands(reader for reader, _ in pipes)
+
+        def receive():
+            with readers() as reader:
+                return reader.recv()
+
+        def release():
+            for _, writer in pipes:
+                with writer:
+                    writer.send("hello")
+
+        self.assertEqual(self.check_parks(receive, release), ["hello"] * COUNT)
+
     def test_end_of_file(self):
         read, write = self.pipe()
         self.assertEqual(self.check_parks(lambda: os.read(read, 1), lambda: os.close(write)),
@@ -291,6 +308,18 @@ class WriteTests(PipeTestCase):
 
             self.check_many(write, fd, read)
 
+    def test_logging(self):
+        # One waits for the pipe, and the others for the handler's lock.
+        read, fd = self.pipe()
+        total = self.fill(fd) + COUNT * len("message\n")
+        drained = []
+        with open(fd, "w", closefd=False) as file:
+            logger = logging.Logger("test")
+            logger.addHandler(logging.StreamHandler(file))
+            self.check_parks(lambda: logger.error("message"),
+                             lambda: drained.append(self.call(self.drain, read, total)))
+        self.assertEqual(drained[0].count(b"message\n"), COUNT)
+
     def test_socket(self):
         left, right = socket.socketpair()
         with left, right:
@@ -387,6 +416,11 @@ class CloseTests(PipeTestCase):
         read, _ = self.pipe()
         file = io.FileIO(os.dup(read))
         self.check_close(lambda: file.read(1), file.close)
+
+    def test_close_connection(self):
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        with writer:
+            self.check_close(reader.recv, reader.close, count=1)
 
     def test_close_before(self):
         read, _ = self.pipe()

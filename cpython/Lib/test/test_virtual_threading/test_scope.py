@@ -1,9 +1,45 @@
-"""TaskScope, after the tests of asyncio.TaskGroup."""
+"""TaskScope, after the tests of asyncio.TaskGroup.
+
+asyncio's tests (test_taskgroup_ left out) and those here, in test_scope_cancel or, with *, in
+test_scope_options:
+
+    01, 02                              test_results
+    03                                  test_cancel_child
+    04                                  test_failure_interrupts_siblings
+    cancel_children_on_child_error      test_failure_interrupts_body, test_several_failures
+    cancellation, 22                    test_in_exit
+    07                                  test_in_body
+    08, 11, 12, error_and_cancel        test_children_fail_in_cleanup
+    09, 10                              test_body_fails
+    13, 14                              test_outer_fails, test_inner_fails
+    15, 16                              test_child_fails_during_cleanup
+    17, 18                              test_without_children, test_body_raises_another
+    19, context_manager_exit_raises     test_body_and_child_fail
+    20, _21                             test_bare_exceptions
+    20a, 21a                            test_base_exception
+    23                                  test_many
+    24, 25                              test_spawn_from_child, test_hydra
+    task_name                           none: spawn() has no such argument; test_names
+    task_context                        none: spawn() has no such argument; test_context
+    no_create_task_after_failure        test_no_spawn_after_failure
+    already_entered, double_enter,
+    finished, not_entered,
+    coro_closed_when_tg_closed          test_state_errors
+    without_parent_task                 none: platform threads have scopes, too
+    cancelling_level_preserved,
+    cancellation_does_not_leak          test_failure_interrupts_body,
+                                        test_undelivered_interrupt_of_body
+    nested_groups_both_cancelled        test_both_fail
+    exception_refcycles                 ReferenceTests
+    cancels_task_if_created_...         none: spawn() runs nothing of the child
+    test_timeouts' timeout_taskgroup    test_failure_on_timeout *
+"""
 
 import concurrent.futures
 import contextvars
 import gc
 import io
+import itertools
 import json
 import threading
 import time
@@ -12,10 +48,13 @@ import virtual_threading
 import weakref
 
 from concurrent.futures import CancelledError
+from test import support
+from test.test_virtual_threading.io_util import Hands
 from test.test_virtual_threading.scope_util import (
     MyBaseError, MyError, ScopeTestCase, both, crash, sleep)
-from test.test_virtual_threading.util import COUNT, TIMEOUT, virtual
-from virtual_threading import ScopeCancelled, TaskScope
+from test.test_virtual_threading.util import COUNT, SHORT, TIMEOUT, virtual
+from virtual_threading import (Interrupted, ScopeCancelled, TaskScope, is_virtual, timeout,
+                               yield_now)
 
 
 class ScopeTests(ScopeTestCase):
@@ -221,16 +260,20 @@ class ScopeTests(ScopeTestCase):
 
     @virtual
     def test_base_exception(self):
-        with self.assertRaises(BaseExceptionGroup) as caught:
-            with TaskScope() as scope:
-                scope.spawn(crash)
-                try:
-                    sleep()
-                finally:
-                    raise MyBaseError
-        self.assertNotIsInstance(caught.exception, ExceptionGroup)
-        self.assertEqual(self.error_types(caught.exception),
-                         ["MyBaseError", "ZeroDivisionError"])
+        # Of the body, and of a child.
+        def fail(exc):
+            raise exc
+
+        for own, exc in (MyBaseError, MyError), (MyError, MyBaseError):
+            with self.assertRaises(BaseExceptionGroup) as caught:
+                with TaskScope() as scope:
+                    scope.spawn(fail, exc)
+                    try:
+                        sleep()
+                    finally:
+                        raise own
+            self.assertNotIsInstance(caught.exception, ExceptionGroup)
+            self.assertEqual(self.error_types(caught.exception), ["MyBaseError", "MyError"])
 
     @both
     def test_bare_exceptions(self):
@@ -249,8 +292,9 @@ class ScopeTests(ScopeTestCase):
                     raise exc
             with self.assertRaises(exc):
                 with TaskScope() as scope:
-                    scope.spawn(crash).exception(TIMEOUT)
-                    scope.spawn(sleep) if False else None
+                    task = scope.spawn(crash)
+                    while not task.done():
+                        pass
                     raise exc
 
     @both
@@ -337,28 +381,140 @@ class ScopeTests(ScopeTestCase):
             self.wait_for(event)
 
     def test_many(self):
+        # Those that have ended are forgotten before the block's end.
         with TaskScope() as scope:
-            for i in range(3000):
-                scope.spawn(int)
-            self.assertLess(len(scope._tasks), 3001)
+            for i in range(300):
+                self.join([scope.spawn(int).thread])
+            self.assertLess(len(scope._tasks), 100)
 
-    def test_references(self):
+    @virtual
+    def test_hydra(self):
+        # Each head grows two more, also when it is cut off; that is refused.
+        numbers = Hands(itertools.count())
+
+        def hydra():
+            number = numbers()
+            try:
+                if number < 10:
+                    yield_now()
+                elif number == 10:
+                    1/0
+                else:
+                    sleep()
+            finally:
+                scope.spawn(hydra)
+                scope.spawn(hydra)
+
+        with self.assertRaises(ExceptionGroup) as caught:
+            with TaskScope() as scope:
+                scope.spawn(hydra)
+        failed, refused = caught.exception.split(ZeroDivisionError)
+        self.assertEqual(len(failed.exceptions), 1)
+        for exc in refused.exceptions:
+            self.assertRegex(str(exc), "is shutting down")
+
+
+class ReferenceTests(ScopeTestCase):
+    """Nothing keeps what a scope has raised, though somebody keeps the scope."""
+
+    def setUp(self):
+        super().setUp()
+        # It would take cycles away.
+        self.enterContext(support.disable_gc())
+
+    def check_unreferenced(self, exc):
+        # What another OS thread has made may be freed a moment later.
+        for _ in support.sleeping_retry(TIMEOUT, error=False):
+            if not gc.get_referrers(exc):
+                return
+        self.fail(f"kept by {gc.get_referrers(exc)}")
+
+    @both
+    def test_group(self):
+        scope = TaskScope()
+        try:
+            with scope:
+                raise MyError
+        except ExceptionGroup as error:
+            exc = error
+        self.check_unreferenced(exc)
+
+    @both
+    def test_error(self):
+        scope = TaskScope()
+        try:
+            with scope:
+                raise MyError
+        except* MyError as group:
+            exc = group.exceptions[0]
+        self.check_unreferenced(exc)
+
+    @both
+    def test_error_of_child(self):
+        # A scope in a child; the child goes with its exception.
+        inner = TaskScope()
+
+        def child():
+            with inner:
+                raise MyError
+
+        scope = TaskScope()
+        try:
+            with scope:
+                ref = weakref.ref(scope.spawn(child))
+        except* MyError as group:
+            exc = group.exceptions[0].exceptions[0]
+        self.wait_until(lambda: ref() is None, "no task")
+        self.check_unreferenced(exc)
+
+    @virtual
+    def test_interrupt(self):
+        # In the body, and where the block's end waits.
+        for seconds, in_body in (-1, True), (SHORT, False):
+            scope = TaskScope()
+            try:
+                with timeout(seconds), scope:
+                    if in_body:
+                        sleep()
+                    scope.spawn(sleep)
+            except TimeoutError as error:
+                exc = error.__cause__
+            self.assertIsInstance(exc, Interrupted)
+            self.check_unreferenced(exc)
+
+    @both
+    def test_bare_exception(self):
+        scope = TaskScope()
+        try:
+            with scope:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            exc = error
+        self.check_unreferenced(exc)
+
+    @both
+    def test_frames(self):
+        # What their variables refer to goes, the scope itself and the child's arguments.
         class Object:
             pass
-
-        obj = Object()
-        ref = weakref.ref(obj)
 
         def child(obj):
             raise MyError
 
-        try:
+        def run():
+            obj = Object()
             with TaskScope() as scope:
-                task = scope.spawn(child, obj)
+                refs.extend(map(weakref.ref, [obj, scope]))
+                scope.spawn(child, obj)
+                if is_virtual():
+                    sleep()
+
+        refs = []
+        try:
+            run()
         except* MyError:
             pass
-        del obj, task, scope
-        self.wait_until(lambda: gc.collect() >= 0 and ref() is None, "no reference")
+        self.wait_until(lambda: not any(ref() for ref in refs), "no references")
 
 
 class SeeingTests(ScopeTestCase):

@@ -1,11 +1,10 @@
-"""TaskScope: interrupts from outside, scopes in scopes, Ctrl-C; after asyncio.TaskGroup's tests."""
+"""TaskScope: interrupts from outside, scopes in scopes; after asyncio.TaskGroup's tests."""
 
 import os
 import threading
 import time
 import unittest
 
-from test.support import script_helper
 from test.test_virtual_threading.scope_util import MyError, ScopeTestCase, both, crash, sleep
 from test.test_virtual_threading.util import TIMEOUT, virtual
 from virtual_threading import Interrupted, ScopeCancelled, TaskScope, spawn
@@ -68,17 +67,18 @@ class InterruptedBodyTests(ScopeTestCase):
         self.assertEqual(self.error_types(exc), ["MyError"])
 
     def test_children_fail_in_cleanup(self):
-        tasks = []
-
+        # The scope around it has a child as well, or has none.
         def child():
             try:
                 sleep()
             finally:
                 1/0
 
-        def body():
+        def body(others, tasks):
             try:
-                with TaskScope():
+                with TaskScope() as outer:
+                    for _ in range(others):
+                        outer.spawn(sleep)
                     with TaskScope() as scope:
                         tasks.extend(scope.spawn(child) for _ in range(5))
                         self.wait_until(
@@ -91,9 +91,66 @@ class InterruptedBodyTests(ScopeTestCase):
                 with self.assertRaises(Interrupted):
                     sleep()
 
-        exc = self.interrupting(body, lambda: len(tasks) == 6)
+        for others in 0, 1:
+            tasks = []
+            exc = self.interrupting(lambda: body(others, tasks), lambda: len(tasks) == 6)
+            self.assertEqual(self.error_types(exc), ["ExceptionGroup"])
+            self.assertEqual(self.error_types(exc.exceptions[0]), ["ZeroDivisionError"] * 5)
+
+    def test_child_fails_during_cleanup(self):
+        # That interrupts what the body does when it is interrupted; the first interrupt comes again.
+        steps = []
+
+        def child(cleaning):
+            cleaning.wait()
+            1/0
+
+        def body():
+            cleaning = threading.Event()
+            try:
+                with TaskScope() as scope:
+                    scope.spawn(child, cleaning)
+                    try:
+                        steps.append("body")
+                        sleep()
+                    except Interrupted:
+                        cleaning.set()
+                        try:
+                            sleep()
+                        except ScopeCancelled:
+                            steps.append("cleanup")
+                            raise
+            finally:
+                with self.assertRaises(Interrupted):
+                    sleep()
+
+        def nested():
+            with TaskScope() as scope:
+                scope.spawn(body)
+
+        exc = self.interrupting(body, lambda: steps)
+        self.assertEqual(self.error_types(exc), ["ZeroDivisionError"])
+        self.assertEqual(steps, ["body", "cleanup"])
+        steps.clear()
+        exc = self.interrupting(nested, lambda: steps)
         self.assertEqual(self.error_types(exc), ["ExceptionGroup"])
-        self.assertEqual(self.error_types(exc.exceptions[0]), ["ZeroDivisionError"] * 5)
+        self.assertEqual(self.error_types(exc.exceptions[0]), ["ZeroDivisionError"])
+        self.assertEqual(steps, ["body", "cleanup"])
+
+    @virtual
+    def test_scope_in_cleanup(self):
+        # What has brought about the cleanup is over.
+        try:
+            threading.current_thread().interrupt()
+            sleep()
+        except Interrupted:
+            with self.assertRaises(ExceptionGroup):
+                with TaskScope() as scope:
+                    scope.spawn(crash)
+                    sleep()
+            time.sleep(0.001)
+        else:
+            self.fail("not interrupted")
 
     def test_slow_child(self):
         # A child can't outlive its scope, even if it does not end when it is told to.
@@ -150,16 +207,20 @@ class InterruptedBodyTests(ScopeTestCase):
             self.assertTrue(tasks[0].cancelled())
 
         def read():
+            while "given up" not in repr(scope):
+                pass
             with open(__file__) as file:
-                text = file.read()
+                texts.append(file.read())
             sleep()
-            return text
 
+        texts = []
         with self.assertRaises(ExceptionGroup):
             with TaskScope() as scope:
                 task = scope.spawn(read)
                 scope.spawn(crash)
         self.assertTrue(task.cancelled())
+        with open(__file__) as file:
+            self.assertEqual(texts, [file.read()])
 
 
 class NestedTests(ScopeTestCase):
@@ -203,33 +264,19 @@ class NestedTests(ScopeTestCase):
 
     @virtual
     def test_both_fail(self):
-        with self.assertRaises(ExceptionGroup):
+        # Each raises what has failed in it.
+        def fail():
+            raise MyError
+
+        with self.assertRaises(ExceptionGroup) as caught:
             with TaskScope() as outer:
-                failed = outer.spawn(crash)
-                with TaskScope() as inner:
-                    inner.spawn(crash)
+                with self.assertRaises(ExceptionGroup) as caught_inside:
+                    with TaskScope() as inner:
+                        inner.spawn(crash)
+                        outer.spawn(fail)
+        self.assertEqual(self.error_types(caught_inside.exception), ["ZeroDivisionError"])
+        self.assertEqual(self.error_types(caught.exception), ["MyError"])
         time.sleep(0.001)
-
-
-class MainThreadTests(unittest.TestCase):
-
-    def test_ctrl_c(self):
-        # In the main thread, at the block's end.
-        script_helper.assert_python_ok("-c", """if True:
-            import os, signal, time
-            from virtual_threading import TaskScope
-            tasks = []
-            def child():
-                os.kill(os.getpid(), signal.SIGINT)
-            try:
-                with TaskScope() as scope:
-                    tasks.append(scope.spawn(time.sleep, 1000))
-                    scope.spawn(child)
-            except KeyboardInterrupt:
-                assert tasks[0].cancelled()
-            else:
-                raise AssertionError
-            """)
 
 
 if __name__ == "__main__":

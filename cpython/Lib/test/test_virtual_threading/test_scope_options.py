@@ -8,7 +8,7 @@ import unittest
 from test.test_virtual_threading.scope_util import MyError, ScopeTestCase, both, crash, sleep
 from test.test_virtual_threading.util import COUNT, LONG, SHORT, TIMEOUT, virtual
 from unittest import mock
-from virtual_threading import Interrupted, TaskScope, timeout
+from virtual_threading import Interrupted, ScopeCancelled, TaskScope, timeout
 
 
 class ConcurrencyTests(ScopeTestCase):
@@ -175,6 +175,11 @@ class DeadlineTests(ScopeTestCase):
         self.assertIsInstance(error, TimeoutError)
         self.assertIsInstance(error.__cause__, Interrupted)
         self.assertIsInstance(error.__cause__.__context__, ValueError)
+        # In the child there was no timeout, for which asyncio has one more TimeoutError.
+        [crashed] = caught.exception.exceptions
+        self.assertIsInstance(crashed, ZeroDivisionError)
+        self.assertIsInstance(crashed.__context__, ScopeCancelled)
+        self.assertIsNone(crashed.__context__.__context__)
         time.sleep(0.001)
 
 
@@ -221,6 +226,20 @@ class FirstTests(ScopeTestCase):
             sleep()
             self.fail("not interrupted")
         self.assertEqual(scope.result(), 1)
+
+    @virtual
+    def test_success_during_cleanup(self):
+        # The interrupt that the body cleans up after is not lost.
+        with self.assertRaises(Interrupted) as caught:
+            with TaskScope.first() as scope:
+                try:
+                    threading.current_thread().interrupt()
+                    sleep()
+                except Interrupted:
+                    scope.spawn(int)
+                    sleep()
+        self.assertIs(type(caught.exception), Interrupted)
+        self.assertEqual(scope.result(), 0)
 
     @both
     def test_body_fails(self):

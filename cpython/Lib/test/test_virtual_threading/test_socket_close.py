@@ -27,15 +27,23 @@ class CloseTests(SocketTestCase):
         left, _ = self.pair()
         self.check_close(lambda: left.recvfrom(1), left.close)
 
+    def test_close_recvmsg(self):
+        for receive in (lambda sock: sock.recvmsg(1),
+                        lambda sock: sock.recvmsg_into([bytearray(1)])):
+            left, _ = self.pair()
+            self.check_close(lambda: receive(left), left.close)
+
     def test_close_recv_with_timeout(self):
         left, _ = self.pair()
         left.settimeout(3600)
         self.check_close(lambda: left.recv(1), left.close)
 
     def test_close_send(self):
-        left, _ = self.pair()
-        self.fill(left)
-        self.check_close(lambda: left.send(b"x"), left.close)
+        for send in (lambda sock: sock.send(b"x"), lambda sock: sock.sendall(b"x"),
+                     lambda sock: sock.sendmsg([b"x"])):
+            left, _ = self.pair()
+            self.fill(left)
+            self.check_close(lambda: send(left), left.close)
 
     def test_close_accept(self):
         listener = self.listener()

@@ -1,10 +1,12 @@
 """What others see of threads that wait without a native stack: frames, events, references."""
 
+import concurrent.futures
 import ctypes
 import functools
 import gc
 import io
 import json
+import queue
 import sys
 import threading
 import time
@@ -13,8 +15,8 @@ import unittest
 import weakref
 
 import virtual_threading
-from test.test_virtual_threading.soft_util import SoftTestCase
-from test.test_virtual_threading.util import COUNT, LONG, TIMEOUT
+from test.test_virtual_threading.soft_util import WAITS, SoftSocketTestCase, SoftTestCase
+from test.test_virtual_threading.util import COUNT, LONG, SHORT, TIMEOUT
 from virtual_threading import spawn
 
 
@@ -381,6 +383,132 @@ class ReferenceTests(SoftTestCase):
             return self.call(wait), log
         self.assertEqual(self.both_ways(run),
                          ((False, None), [False, False, None]))
+
+
+class EveryWaitTests(SoftSocketTestCase):
+    """Each builtin that waits, with each way to call it and each end of the wait."""
+
+    @staticmethod
+    def record(events, kind):
+        """Begins to record what kind of hook sees of this thread; returns what ends that."""
+        def trace(frame, event, arg):
+            events.append((frame.f_code.co_name, event, frame.f_lineno))
+            return trace
+        def profile(frame, event, arg):
+            events.append((frame.f_code.co_name, event, getattr(arg, '__name__', None)))
+        tool, monitoring, ident = 4, sys.monitoring, threading.get_ident()
+        def stop_monitoring():
+            monitoring.set_events(tool, 0)
+            monitoring.free_tool_id(tool)
+
+        if kind == 'settrace':
+            sys.settrace(trace)
+            return lambda: sys.settrace(None)
+        if kind == 'setprofile':
+            sys.setprofile(profile)
+            return lambda: sys.setprofile(None)
+        if kind == 'monitoring':
+            monitoring.use_tool_id(tool, "soft")
+            for name in ('CALL', 'C_RETURN', 'C_RAISE'):
+                def called(code, offset, callable, arg0, name=name):
+                    if threading.get_ident() == ident:
+                        events.append((code.co_name, name, getattr(callable, '__name__', None)))
+                monitoring.register_callback(tool, getattr(monitoring.events, name), called)
+            monitoring.set_events(tool, monitoring.events.CALL)
+            return stop_monitoring
+        return lambda: None
+
+    def watch(self, wait, call, end, kind):
+        """(events, outcome) of a thread that waits by call(); checks references."""
+        events, outcome = [], []
+        with wait.make(self, SHORT if end == 'timed out' else LONG) as (obj, arg, release):
+            def body():
+                try:
+                    stop = self.record(events, kind)
+                    del events[:]       # of code that another hook had instrumented before
+                    try:
+                        result = call(obj, arg)
+                    finally:
+                        stop()
+                    outcome.extend([type(result), sys.getrefcount(result)])
+                except (OSError, ValueError, queue.Empty) as exc:
+                    outcome.extend([repr(exc), repr(exc.__context__), exc.__traceback__.tb_lasti,
+                                    [(f.name, f.lineno, f.colno, f.end_colno) for f in
+                                     traceback.extract_tb(exc.__traceback__)]])
+            def references():
+                return sys.getrefcount(obj), sys.getrefcount(arg)
+
+            before = after = references()
+            if (wait.name, end) == ('join', 'released'):
+                after = before[0] - 1, before[1]        # what has ended had one of itself
+            thread = spawn(body)
+            try:
+                if end != 'timed out':
+                    self.wait_until(lambda: wait.is_waiting(thread, arg), "the thread waits",
+                                    delay=0.0005)
+                if end == 'released':
+                    release()
+                elif end == 'interrupted':
+                    thread.interrupt(ValueError(1))
+                elif end == 'closed':
+                    obj.close()
+                self.join([thread])
+            except BaseException:
+                thread.interrupt(ValueError(1))     # or it stays for ever
+                raise
+            # Where the thread has moved, what it had made there is dropped a little later.
+            self.wait_until(lambda: references() == after, f"{after} references")
+        if wait.name == 'yield_now':
+            events = list(dict.fromkeys(events))        # the number of turns is chance
+        return events, outcome
+
+    def check_end(self, wait, events, outcome, kind):
+        # What is the same both ways might be nothing.
+        raised = len(outcome) > 2
+        if kind == 'settrace':
+            self.assertIn('exception' if raised else 'return', {event for _, event, _ in events})
+        elif kind is not None and wait.name is not None:
+            end = {('setprofile', False): 'c_return', ('setprofile', True): 'c_exception',
+                   ('monitoring', False): 'C_RETURN', ('monitoring', True): 'C_RAISE'}
+            self.assertIn((end[kind, raised], wait.name),
+                          {(event, name) for _, event, name in events})
+
+    def check_all(self, kind):
+        # Each call with the first end, each end of the plain call.
+        for wait in WAITS:
+            for name, call in wait.calls.items():
+                for end in wait.ends if name == 'plain' else wait.ends[:1]:
+                    # Who comes late to a short wait does not wait any more.
+                    least = 0 if end == 'timed out' else 1
+                    with self.subTest(wait=wait.name, call=name, end=end):
+                        events, outcome = self.both_ways(
+                            lambda: self.watch(wait, call, end, kind),
+                            wait.is_soft(name, kind), least)
+                        self.check_end(wait, events, outcome, kind)
+
+    def test_references_and_tracebacks(self):
+        self.check_all(None)
+
+    def test_settrace(self):
+        self.check_all('settrace')
+
+    def test_setprofile(self):
+        self.check_all('setprofile')
+
+    def test_monitoring(self):
+        self.check_all('monitoring')
+
+    def test_connect(self):
+        # All at once, as each takes a second.
+        connect, = (wait for wait in WAITS if wait.name == 'connect')
+        kinds = None, 'settrace', 'setprofile', 'monitoring'
+        def watch(kind):
+            return self.watch(connect, connect.calls['plain'], 'released', kind)
+        def run():
+            with concurrent.futures.ThreadPoolExecutor(len(kinds)) as pool:
+                return list(pool.map(watch, kinds))
+        for kind, (events, outcome) in zip(kinds, self.both_ways(run, least=len(kinds))):
+            self.check_end(connect, events, outcome, kind)
 
 
 if __name__ == "__main__":

@@ -339,6 +339,15 @@ class ErrorTests(TLSTestCase):
         client, _ = self.pair()
         self.check_close(lambda: client.recv(1), client.close, count=1)
 
+    def test_close_send(self):
+        client, _ = self.pair()
+
+        def send():
+            with self.assertRaises(OSError):    # SSLError, without a number
+                client.sendall(b"x" * BIG)
+
+        self.check_parks(send, client.close, count=1)
+
     def test_close_handshake(self):
         left, _ = self.raw_pair()
         client = self.wrap_client(left, do_handshake_on_connect=False)

@@ -1,16 +1,40 @@
-"""timeout() and deadline(), after the tests of asyncio.timeout()."""
+"""timeout() and deadline(), after the tests of asyncio.timeout().
+
+Those of asyncio whose name is not found here, without its test_timeout_:
+
+    at_basic                            test_deadline
+    nested_timeouts                     test_nested_same_time
+    waiter_cancelled                    test_interrupted_inside
+    not_called                          test_not_reached
+    at_disabled                         test_disabled
+    zero, zero_sleep_zero,
+    in_the_past_sleep_zero              test_zero_and_past
+    foreign_exception_passed            test_foreign_exception
+    foreign_cancel_doesnt_...           test_foreign_interrupt
+    outer_task_is_not_cancelled         test_each_thread_its_own
+    nested_timeouts_concurrent          test_nested_both
+    nested_timeouts_loop_busy           test_nested_one_after_the_other
+    repr_*                              test_repr
+    after_cancellation,
+    cancel_in_timeout_after_...         test_after_interrupt
+    already_entered, double_enter       test_entered_twice
+    finished, expired, expiring,
+    not_entered                         test_state_errors
+    without_task                        test_platform_thread
+    taskgroup                           test_scope_options.test_failure_on_timeout
+"""
 
 import contextlib
 import queue
 import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 import unittest
 
-from test import support
+from test.test_virtual_threading.interrupt_util import InterruptCase
+from test.test_virtual_threading.socket_util import SocketTestCase
+from test.test_virtual_threading.test_interrupt_calls import BlockingCalls
 from test.test_virtual_threading.util import COUNT, LONG, SHORT, TestCase, virtual
 from virtual_threading import Interrupted, deadline, pin, spawn, timeout
 
@@ -44,14 +68,20 @@ class TimeoutTests(TestCase):
 
     @virtual
     def test_nested_same_time(self):
-        # Only the outer one raises TimeoutError.
+        # Only the outer one raises TimeoutError; to asyncio, both have expired.
         when = time.monotonic() + SHORT
+        seen = []
         with self.assertRaises(TimeoutError):
             with deadline(when) as outer:
-                with self.assertRaises(Interrupted):
-                    with deadline(when):
+                try:
+                    with deadline(when) as inner:
                         time.sleep(LONG)
-                raise outer_interrupt(outer)
+                except Interrupted:
+                    seen.append("interrupted")
+                    raise
+        self.assertEqual(seen, ["interrupted"])
+        self.assertTrue(outer.expired())
+        self.assertFalse(inner.expired())
 
     @virtual
     def test_not_reached(self):
@@ -396,12 +426,7 @@ class TimeoutTests(TestCase):
             kept[0].close()
 
 
-def outer_interrupt(cm):
-    # What the block's end would see, had nobody caught it.
-    return cm._alarm
-
-
-class BlockingCallTests(TestCase):
+class BlockingCallTests(BlockingCalls, InterruptCase, SocketTestCase):
     """A timeout around any blocking call, parked and pinned."""
 
     def check(self, block):
@@ -415,40 +440,6 @@ class BlockingCallTests(TestCase):
         for manager in contextlib.nullcontext, pin:
             with self.subTest(manager=manager.__name__):
                 self.call(run, manager)
-
-    def test_sleep(self):
-        self.check(lambda: time.sleep(LONG))
-
-    def test_locks(self):
-        for make in threading.Lock, threading.RLock:
-            lock = make()
-            with lock:
-                self.check(lock.acquire)
-                self.check(lambda: lock.acquire(timeout=LONG))
-        self.check(threading.Event().wait)
-        self.check(threading.Semaphore(0).acquire)
-        self.check(lambda: threading.Event().wait(LONG))
-
-    def test_queues(self):
-        for items in queue.Queue(), queue.SimpleQueue():
-            self.check(items.get)
-            self.check(lambda: items.get(timeout=LONG))
-
-    def test_join(self):
-        self.check(threading.main_thread().join)
-        self.check(lambda: threading.main_thread().join(LONG))
-
-    def test_sockets(self):
-        a, b = socket.socketpair()
-        with a, b, socket.create_server(("127.0.0.1", 0)) as server:
-            self.check(lambda: a.recv(1))
-            self.check(server.accept)
-            self.check(lambda: a.sendall(bytes(1 << 22)))
-            a.settimeout(LONG)
-            self.check(lambda: a.recv(1))
-            self.check(lambda: select.select([a], [], []))
-            self.check(lambda: select.select([a], [], [], LONG))
-            self.check(lambda: select.select([], [], [], LONG))
 
     def test_shorter_timeout_of_the_call(self):
         # It ends as ever, and the block goes on.
@@ -469,12 +460,6 @@ class BlockingCallTests(TestCase):
             self.assertFalse(cm.expired())
 
         self.call(run)
-
-    @support.requires_subprocess()
-    def test_subprocess(self):
-        with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"],
-                              stdin=subprocess.PIPE) as process:
-            self.check(process.wait)
 
     def test_finalizer(self):
         # Not raised there, but by the next blocking call.

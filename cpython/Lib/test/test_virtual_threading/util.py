@@ -7,6 +7,7 @@ thread that dies of an exception fails the test that started it.
 import contextlib
 import errno
 import functools
+import gc
 import io
 import sys
 import threading
@@ -65,9 +66,9 @@ class TestCase(unittest.TestCase):
         print(file.getvalue(), file=sys.__stderr__, flush=True)
         self.fail(message)
 
-    def wait_until(self, condition, what):
-        """Waits for a state that no event announces."""
-        for _ in support.sleeping_retry(TIMEOUT, error=False):
+    def wait_until(self, condition, what, delay=0.010):
+        """Waits for a state that no event announces; delay before the first new look."""
+        for _ in support.sleeping_retry(TIMEOUT, init_delay=delay, error=False):
             if condition():
                 return
         self.give_up(f"not seen in {TIMEOUT} s: {what}")
@@ -167,3 +168,38 @@ class TestCase(unittest.TestCase):
                 return exc.errno
         self.assertEqual(self.check_parks(blocked, close, count=count),
                          [errno.EBADF] * count)
+
+
+class CollectorBeside:
+    """Before a TestCase: a platform thread collects garbage as long as a test runs."""
+
+    def setUp(self):
+        over = threading.Event()
+        self._collections = threading.Semaphore(0)
+
+        def collect():
+            while not over.wait(0.01):
+                gc.collect()
+                self._collections.release()
+
+        # Its cleanups come last: a finalizer that it runs may wait for an event of the test.
+        thread = threading.Thread(target=collect)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(over.set)
+        self._was_blocked = False
+        super().setUp()
+
+    @contextlib.contextmanager
+    def blocked(self, *args, **kwargs):
+        """Once a test, enters when a collection has passed while all threads were blocked."""
+        with super().blocked(*args, **kwargs) as results:
+            if not self._was_blocked:
+                self._was_blocked = True
+                while self._collections.acquire(blocking=False):
+                    pass
+                # The one that goes on may have begun before.
+                for _ in range(2):
+                    if not self._collections.acquire(timeout=TIMEOUT):
+                        self.give_up(f"no collection in {TIMEOUT} s")
+            yield results
