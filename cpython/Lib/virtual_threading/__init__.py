@@ -85,5 +85,9 @@ def __getattr__(name):
             f"module {__name__!r} has no attribute {name!r}") from None
 
 
+def __dir__():
+    return sorted(globals().keys() | set(__all__))
+
+
 sys.modules[__name__].__class__ = _Module
 del sys, types

@@ -72,11 +72,11 @@ def run_coroutine(coro):
 
     RuntimeError is raised in a thread that runs an event loop: await the coroutine there.
     """
+    if not asyncio.iscoroutine(coro):
+        raise TypeError(f"a coroutine was expected, got {coro!r}")
     if asyncio._get_running_loop() is not None:
         coro.close()
         raise RuntimeError("run_coroutine() cannot be called from a running event loop")
-    if not asyncio.iscoroutine(coro):
-        raise TypeError(f"a coroutine was expected, got {coro!r}")
     loop = _shared_loop.get()
     context = copy_context()
     ended = threading.Lock()
@@ -134,9 +134,14 @@ def as_awaitable(thread_or_future):
 
     Its result is that of the future, or None when the thread has ended.  Cancelling it
     interrupts the (virtual) thread, cancels the future, or the scope's task.
+
+    RuntimeError is raised without an event loop, and for a thread that was not started.
     """
+    loop = asyncio.get_event_loop()
     if isinstance(thread_or_future, threading.Thread):
         thread = thread_or_future
+        if thread.ident is None:
+            raise RuntimeError("cannot await thread before it is started")
         future = _Watched(thread)
         Thread(target=future.watch, name=f"watch {thread.name}", daemon=True).start()
     elif isinstance(thread_or_future, Future):
@@ -144,4 +149,4 @@ def as_awaitable(thread_or_future):
     else:
         raise TypeError("a thread or a concurrent.futures.Future was expected, "
                         f"got {thread_or_future!r}")
-    return asyncio.wrap_future(future)
+    return asyncio.wrap_future(future, loop=loop)

@@ -19,6 +19,7 @@ Not here: the waiting and interrupting themselves, which are _vthread's.
 
 import _vthread
 import itertools
+import operator
 import sys
 import threading
 import time
@@ -157,8 +158,12 @@ class TaskScope:
     """
 
     def __init__(self, *, max_concurrency=None, deadline=None, name=None):
-        if max_concurrency is not None and max_concurrency < 1:
+        if max_concurrency is not None and operator.index(max_concurrency) < 1:
             raise ValueError("max_concurrency must be at least 1")
+        if deadline is not None and not isinstance(deadline, float):
+            deadline = operator.index(deadline)
+        if deadline != deadline:
+            raise ValueError("deadline must not be NaN")
         self.name = f"TaskScope-{next(_scope_numbers)}" if name is None else str(name)
         self._free = max_concurrency    # how many more may run; None: no limit
         self._deadline = deadline
@@ -291,6 +296,7 @@ class TaskScope:
             left = None
             if self._body[1] is None and self._deadline is not None and not self._expired:
                 left = max(self._deadline - time.monotonic(), 0)
+                left = min(left, threading.TIMEOUT_MAX)
             task.thread.join(left)
             if task.thread.is_alive():
                 self._expire()
@@ -397,8 +403,8 @@ class TaskScope:
             with self._lock:
                 if task.thread is not None:
                     return task._interrupt()
-                if task.done():
-                    return False
+                if task not in self._waiting:
+                    return False        # it has ended, or is about to
                 self._waiting.remove(task)
             task._set_cancelled()
             return True

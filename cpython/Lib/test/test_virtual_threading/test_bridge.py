@@ -11,7 +11,7 @@ from test import support
 from test.support import script_helper
 from test.test_virtual_threading.interrupt_util import Stop
 from test.test_virtual_threading.util import COUNT, LONG, SHORT, TIMEOUT, TestCase
-from virtual_threading import (Interrupted, TaskScope, as_awaitable, run_coroutine, spawn,
+from virtual_threading import (Interrupted, TaskScope, Thread, as_awaitable, run_coroutine, spawn,
                                timeout)
 from virtual_threading.bridge import _shared_loop
 
@@ -177,6 +177,8 @@ class RunCoroutineTests(BridgeTestCase):
         async def main():
             with self.assertRaisesRegex(RuntimeError, "running event loop"):
                 run_coroutine(asyncio.sleep(0))
+            with self.assertRaisesRegex(TypeError, "a coroutine was expected"):
+                run_coroutine(42)
 
         asyncio.run(main())
 
@@ -277,6 +279,9 @@ class AsAwaitableTests(BridgeTestCase):
             for value in None, 1, int:
                 with self.assertRaisesRegex(TypeError, "was expected"):
                     as_awaitable(value)
+            for cls in threading.Thread, Thread:
+                with self.assertRaisesRegex(RuntimeError, "before it is started"):
+                    as_awaitable(cls())
 
         self.run_main(main)
 

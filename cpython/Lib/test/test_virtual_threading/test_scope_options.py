@@ -87,6 +87,23 @@ class ConcurrencyTests(ScopeTestCase):
         for value in 0, -1:
             with self.assertRaises(ValueError):
                 TaskScope(max_concurrency=value)
+        for value in 1.5, float("nan"), "1":
+            with self.assertRaises(TypeError):
+                TaskScope(max_concurrency=value)
+
+    @both
+    def test_cancel_dropped(self):
+        # By the callback of another one that was dropped with it.
+        said = []
+        with self.assertRaises(ExceptionGroup):
+            with TaskScope(max_concurrency=1) as scope:
+                scope.spawn(sleep)
+                waiting = [scope.spawn(sleep) for _ in range(3)]
+                waiting[0].add_done_callback(
+                    lambda _: said.extend(task.cancel() for task in waiting))
+                crash()
+        self.assertEqual(said, [False] * 3)
+        self.assertTrue(all(task.cancelled() for task in waiting))
 
 
 class DeadlineTests(ScopeTestCase):
@@ -116,6 +133,20 @@ class DeadlineTests(ScopeTestCase):
                 task = scope.spawn(sleep)
                 sleep()
         self.assertTrue(task.cancelled())
+
+    @both
+    def test_never(self):
+        for value in float("inf"), 1e300:
+            with TaskScope(deadline=value) as scope:
+                task = scope.spawn(int)
+            self.assertEqual(task.result(), 0)
+
+    def test_bad_value(self):
+        for value in "5", object():
+            with self.assertRaises(TypeError):
+                TaskScope(deadline=value)
+        with self.assertRaises(ValueError):
+            TaskScope(deadline=float("nan"))
 
     @both
     def test_not_reached(self):

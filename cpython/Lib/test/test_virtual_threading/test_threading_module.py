@@ -187,6 +187,7 @@ class StandInTests(unittest.TestCase):
 
     def test_all(self):
         self.assertLessEqual(set(threading.__all__), set(virtual_threading.__all__))
+        self.assertLessEqual(set(virtual_threading.__all__), set(dir(virtual_threading)))
         namespace = {}
         exec("from virtual_threading import *", namespace)
         self.assertLessEqual(set(virtual_threading.__all__), set(namespace))
