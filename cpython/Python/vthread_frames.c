@@ -14,7 +14,8 @@
  *
  * Foreign code may use the frame pointer for something else, but that does no harm: the
  * walk stops at the first return address into foreign text, which stands in the frame of
- * the core function that it called.  The base frame has a saved frame pointer of 0.
+ * the core function that it called.  The base frame has a saved frame pointer of 0, and is
+ * known by its place.
  *
  * A thread that parks again and again below the same many C frames is not walked to the base
  * each time.  What an activation of the eval loop returns into is the same for as long as the
@@ -143,7 +144,9 @@ _PyVThread_ClassifyFrames(struct _PyVThread *vt, struct _PyVThread_Object **fore
         low = (uintptr_t)(fp + 2);
         const uintptr_t *next = (const uintptr_t *)fp[0];
         uintptr_t ret = fp[1];
-        if (next != NULL && !_PyVThread_IsCoreText(ret)) {
+        // Foreign code may have had 0 in the register, too.
+        bool is_base = next == NULL && (uintptr_t)base - low <= BASE_SIZE;
+        if (!is_base && !_PyVThread_IsCoreText(ret)) {
             struct _PyVThread_Object *o = _PyVThread_ObjectOfText(ret);
             if (!o->is_core) {
                 *foreign = o;
@@ -152,6 +155,9 @@ _PyVThread_ClassifyFrames(struct _PyVThread *vt, struct _PyVThread_Object **fore
                 }
                 return classify_by_unwinding((uintptr_t)base, foreign);
             }
+        }
+        if (next == NULL && !is_base) {
+            return _PyVThread_FOREIGN_FRAMES;
         }
         fp = next;
     }

@@ -7,7 +7,8 @@
 
 static int p[2];
 
-/* A reader's n is 1 while it is overdue, and 0 when it is to read on. */
+/* The monitor may look at tasks that have ended, so they are freed after the pool has stopped.
+ * A reader's n is 1 while it is overdue, and 0 when it is to read on. */
 static int64_t
 overdue(struct cpool_carrier *c, struct cpool_task *t)
 {
@@ -84,31 +85,37 @@ test_blocked(int parallelism)
     wait_finished(N);
     for (int i = 0; i < N; i++) {
         CHECK_EQ((intptr_t)w[i]->arg, i == 1 || i == 2 ? 1 : -1);
-        free(w[i]);
     }
     close(p[0]);
     close(p[1]);
     stop();
+    for (int i = 0; i < N; i++) {
+        free(w[i]);
+    }
 }
 
 /* Before it blocks, or at the same time. */
 static void
 test_early(int parallelism, int rounds)
 {
+    struct work **all = malloc((size_t)rounds * sizeof(*all));
     start_knocking(parallelism, overdue);
     for (int i = 0; i < rounds; i++) {
-        struct work *w = go(reads, NULL);
+        struct work *w = all[i] = go(reads, NULL);
         for (int k = 0; k < i % 50; k++) {
             sched_yield();
         }
         interrupt(w);
         wait_finished((uint32_t)i + 1);
         CHECK_EQ((intptr_t)w->arg, -1);
-        free(w);
     }
     close(p[0]);
     close(p[1]);
     stop();
+    for (int i = 0; i < rounds; i++) {
+        free(all[i]);
+    }
+    free(all);
 }
 
 /* By the clock, with nobody to wake the monitor. */
@@ -133,10 +140,10 @@ test_time(void)
     wait_finished(1);
     CHECK_EQ((intptr_t)w->arg, -1);
     CHECK(cpool_now() >= atomic_load(&at));
-    free(w);
     close(p[0]);
     close(p[1]);
     stop();
+    free(w);
 }
 
 int

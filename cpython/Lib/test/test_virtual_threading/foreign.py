@@ -21,10 +21,22 @@ SOURCE = """
 #include <sys/syscall.h>
 #include <unistd.h>
 
+// Without a frame pointer any code may have anything in that register.
+#ifdef ZERO_FRAME_POINTER
+#  ifdef __x86_64__
+#    define CLEAR_FRAME_POINTER() __asm__ volatile("xorl %%ebp, %%ebp" ::: "rbp")
+#  else
+#    define CLEAR_FRAME_POINTER() __asm__ volatile("mov x29, xzr" ::: "x29")
+#  endif
+#else
+#  define CLEAR_FRAME_POINTER() ((void)0)
+#endif
+
 static PyObject *
 call(PyObject *module, PyObject *func)
 {
     long before = syscall(SYS_gettid);
+    CLEAR_FRAME_POINTER();
     PyObject *res = PyObject_CallNoArgs(func);
     if (res == NULL) {
         return NULL;

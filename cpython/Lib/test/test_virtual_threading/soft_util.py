@@ -109,7 +109,7 @@ def held(make_lock):
 @contextlib.contextmanager
 def empty_queue(test, seconds):
     fifo = queue.SimpleQueue()
-    yield fifo, seconds * 1.0, lambda: fifo.put(object())
+    yield fifo, seconds * 1.0, lambda: fifo.put(1)
 
 
 @contextlib.contextmanager

@@ -66,6 +66,18 @@ class FileTests(TestCase):
 
             self.assertEqual(self.call(write_and_read), data)
 
+    def test_close_fifo(self):
+        with os_helper.temp_dir() as directory:
+            path = os.path.join(directory, "fifo")
+            os.mkfifo(path)
+            fd = os.open(path, os.O_RDWR)
+            self.check_close(lambda: os.read(fd, 1), lambda: os.close(fd))
+
+    def test_close_terminal(self):
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        self.check_close(lambda: os.read(slave, 1), lambda: os.close(slave))
+
 
 @unittest.skipUnless(hasattr(os, "eventfd"), "needs eventfd")
 class EventTests(TestCase):
@@ -101,18 +113,6 @@ class EventTests(TestCase):
         fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.addCleanup(os.close, fd)
         self.assertRaises(BlockingIOError, self.call, os.eventfd_read, fd)
-
-    def test_close_fifo(self):
-        with os_helper.temp_dir() as directory:
-            path = os.path.join(directory, "fifo")
-            os.mkfifo(path)
-            fd = os.open(path, os.O_RDWR)
-            self.check_close(lambda: os.read(fd, 1), lambda: os.close(fd))
-
-    def test_close_terminal(self):
-        master, slave = pty.openpty()
-        self.addCleanup(os.close, master)
-        self.check_close(lambda: os.read(slave, 1), lambda: os.close(slave))
 
     def test_close_eventfd(self):
         fd = os.eventfd(0)

@@ -82,6 +82,17 @@ class ForeignFrameTests(TestCase):
 
         self.check_parks(lambda: run(5), event.set, count=5, states=('pinned',))
 
+    def test_zero_in_the_frame_pointer(self):
+        # As in the outermost frame of a stack.
+        builder = foreign.Builder()
+        self.addCleanup(builder.close)
+        module = builder.make('vt_zero', '-DZERO_FRAME_POINTER')
+        self.addCleanup(sys.modules.pop, 'vt_zero')
+        event = self.make_event()
+        results = self.check_parks(lambda: module.call(event.wait), event.set,
+                                   count=self.COUNT, states=('pinned',))
+        self.assertEqual(results, [(True, True)] * self.COUNT)
+
     def test_parks_once_the_foreign_frames_are_gone(self):
         event = self.make_event()
 
