@@ -34,7 +34,7 @@ class InterruptCase(TestCase):
 
     def wait_blocked(self, thread):
         self.wait_until(lambda: thread.state in ('parked', 'pinned', 'terminated'),
-                        "a blocked thread")
+                        "a blocked thread", delay=0.001)
         self.assertTrue(thread.is_alive(), "it ended instead of being blocked")
 
     def check_interrupt(self, block, exc=Interrupted):

@@ -32,18 +32,21 @@ class SoftTestCase(TestCase):
         finally:
             _vthread.enable_soft_park(before)
 
+    parks_before = None         # in the half of both_ways() with soft parks
+
     def both_ways(self, func, soft=True, least=1):
         """Calls func() with soft parks, `least` at least, and without.
 
         Both must return the same, which this returns.  With soft=False no park is a
         soft one in either case.
         """
+        self.parks_before = None
         with self.enabled(False):
             before = soft_parks()
             expected = func()
             self.assertEqual(soft_parks() - before, 0)
         with self.enabled(True):
-            before = soft_parks()
+            before = self.parks_before = soft_parks()
             found = func()
             parks = soft_parks() - before
         self.assertEqual(found, expected)
@@ -91,10 +94,11 @@ class Wait:
         # As on stock, an instrumented call with unpacked arguments does not inline what it calls.
         return not (self.in_python and call == 'unpacked' and kind in ('setprofile', 'monitoring'))
 
-    def is_waiting(self, thread, arg):
-        if self.name == 'yield_now':
-            return len(arg) > 100
-        return thread.state == 'parked'
+    def is_waiting(self, test, thread, arg):
+        if self.name != 'yield_now':
+            return thread.state == 'parked'
+        # It parks when the other one is there.
+        return len(arg) > 0 and (test.parks_before is None or soft_parks() > test.parks_before)
 
 
 def held(make_lock):

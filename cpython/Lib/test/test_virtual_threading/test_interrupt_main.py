@@ -9,14 +9,12 @@ import queue
 import select
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import unittest
 
-import virtual_threading
 from test.support import import_helper, script_helper, swap_attr, warnings_helper
 from test.test_virtual_threading.interrupt_util import InterruptCase, import_on, importing
 from test.test_virtual_threading.socket_util import BIG, SocketTestCase
@@ -187,13 +185,17 @@ class InterruptMainTests(InterruptCase, SocketTestCase):
         self.check(lambda: context.wrap_socket(self.pair()[0]))
 
     def test_processes(self):
-        with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE,
-                              start_new_session=True) as process:
-            self.check(process.wait)
-            self.check(lambda: process.wait(LONG))
-            self.check(lambda: os.waitpid(process.pid, 0))
-            self.check(lambda: process.communicate(timeout=LONG))
-            process.stdin.close()
+        read, write = os.pipe()
+        with (open(read) as source,
+              subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"],
+                               stdin=source, stdout=subprocess.PIPE,
+                               start_new_session=True) as process,
+              open(write, "w")):
+            for wait in (process.wait, lambda: process.wait(LONG),
+                         lambda: os.waitpid(process.pid, 0),
+                         process.communicate, lambda: process.communicate(timeout=LONG)):
+                with self.subTest(wait=wait):
+                    self.check(wait)
 
     @warnings_helper.ignore_warnings(category=DeprecationWarning)
     def test_multiprocessing(self):

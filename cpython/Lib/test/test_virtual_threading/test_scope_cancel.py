@@ -98,7 +98,7 @@ class InterruptedBodyTests(ScopeTestCase):
             self.assertEqual(self.error_types(exc.exceptions[0]), ["ZeroDivisionError"] * 5)
 
     def test_child_fails_during_cleanup(self):
-        # That interrupts what the body does when it is interrupted; the first interrupt comes again.
+        # That interrupts the body's cleanup after an interrupt, which comes again.
         steps = []
 
         def child(cleaning):

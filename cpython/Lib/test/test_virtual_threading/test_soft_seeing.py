@@ -444,7 +444,7 @@ class EveryWaitTests(SoftSocketTestCase):
             thread = spawn(body)
             try:
                 if end != 'timed out':
-                    self.wait_until(lambda: wait.is_waiting(thread, arg), "the thread waits",
+                    self.wait_until(lambda: wait.is_waiting(self, thread, arg), "the thread waits",
                                     delay=0.0005)
                 if end == 'released':
                     release()

@@ -14,6 +14,7 @@ Those of asyncio whose name is not found here, without its test_timeout_:
     outer_task_is_not_cancelled         test_each_thread_its_own
     nested_timeouts_concurrent          test_nested_both
     nested_timeouts_loop_busy           test_nested_one_after_the_other
+    nested_timeout_in_finally           test_nested_in_finally
     repr_*                              test_repr
     after_cancellation,
     cancel_in_timeout_after_...         test_after_interrupt
