@@ -66,11 +66,14 @@ class InterruptMainTests(InterruptCase, SocketTestCase):
         done = threading.Event()
 
         def interrupt():
-            # It sleeps for a moment in locks, too: until it has been told.
-            while not done.wait(0.01):
+            # It sleeps for a moment in locks, too. A signal that comes between such a sleep and the
+            # call is seen when the call ends, so one more is needed.
+            pause = 0.01
+            while not done.wait(pause):
+                pause = 0.01
                 if ready() and is_asleep(main):
                     os.kill(os.getpid(), signal.SIGINT)
-                    return
+                    pause = 5
 
         thread = spawn(interrupt)
         try:
