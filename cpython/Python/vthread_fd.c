@@ -7,7 +7,8 @@
  *
  *     pipe, FIFO      preadv2(.., RWF_NOWAIT)     (Linux 6.4; else poll, as below)
  *     socket          recvmsg, sendmsg(.., MSG_DONTWAIT), same as read and write there
- *     anything else   poll, then the stock call: terminals, eventfd, timerfd, inotify
+ *     anything else   preadv2, pwritev2 as well, where the kernel can (eventfd, timerfd); else
+ *                     poll, then the stock call: terminals, inotify
  *     regular file    the stock call; the kernel calls it always ready
  *
  * A blocking write of n bytes to a stream returns n: the kernel waits until all of them are
@@ -74,6 +75,15 @@ _PyVThread_FdBlocks(int fd)
     return mode >= 0 && !(mode & O_NONBLOCK);
 }
 
+int
+_PyVThread_FdIsStuck(int fd, short events)
+{
+    // Errors and hang-ups are always reported.  The end of what comes in says nothing to those
+    // who want to write.
+    struct pollfd look = {fd, events & POLLIN ? POLLRDHUP : 0, 0};
+    return poll(&look, 1, 0) > 0;
+}
+
 // --- Which descriptors ------------------------------------------------------------------
 
 enum fd_kind { FD_NEVER_WAITS, FD_PIPE, FD_SOCKET, FD_OTHER };
@@ -118,37 +128,47 @@ iov_size(const struct iovec *iov, Py_ssize_t cnt)
 static Py_ssize_t
 try_readv(int fd, enum fd_kind kind, const struct iovec *iov, Py_ssize_t cnt)
 {
-    if (kind == FD_PIPE) {
-        return preadv2(fd, iov, (int)cnt, -1, RWF_NOWAIT);
-    }
     if (kind == FD_SOCKET) {
         struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = cnt};
         return recvmsg(fd, &msg, MSG_DONTWAIT);
     }
-    errno = EOPNOTSUPP;
-    return -1;
+    return preadv2(fd, iov, (int)cnt, -1, RWF_NOWAIT);
 }
 
 static Py_ssize_t
 try_writev(int fd, enum fd_kind kind, const struct iovec *iov, Py_ssize_t cnt)
 {
-    if (kind == FD_PIPE) {
-        return pwritev2(fd, iov, (int)cnt, -1, RWF_NOWAIT);
-    }
     if (kind == FD_SOCKET) {
         struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = cnt};
         return sendmsg(fd, &msg, MSG_DONTWAIT);
     }
-    errno = EOPNOTSUPP;
-    return -1;
+    return pwritev2(fd, iov, (int)cnt, -1, RWF_NOWAIT);
 }
 
 static int
 cant_try(enum fd_kind kind, int err)
 {
     // ENOSYS and EINVAL: a kernel (or an emulator) without preadv2 or without the flag.
-    return kind != FD_SOCKET && (err == EOPNOTSUPP || err == ENOSYS || err == EINVAL
-                                 || err == ESPIPE);
+    return kind != FD_SOCKET && (err == EOPNOTSUPP || err == ENOSYS || err == ESPIPE
+                                 || (err == EINVAL && kind == FD_PIPE));
+}
+
+// The stock call fails at once, and waiting first may never end: a read of less than eight bytes
+// from an eventfd, a write to a timerfd, both on a pidfd.
+static int
+fails_at_once(enum fd_kind kind, int err)
+{
+    return kind == FD_OTHER && err == EINVAL;
+}
+
+// As _PyVThread_FdIsStuck(); of anything that is no socket, only that the tries may be, so that
+// losing a race too often blocks the OS thread.
+static int
+is_stuck(int fd, enum fd_kind kind, short events)
+{
+    struct pollfd look = {fd, events, 0};
+    return kind == FD_SOCKET ? _PyVThread_FdIsStuck(fd, events)
+           : kind == FD_OTHER && poll(&look, 1, 0) != 0;
 }
 
 // 0: wait and try again.  -1: exception set.  1: the descriptor does not block, so that
@@ -196,7 +216,7 @@ _PyVThread_Readv(int fd, const struct iovec *iov, Py_ssize_t cnt, Py_ssize_t *n)
     if (kind == FD_NEVER_WAITS) {
         return 0;
     }
-    for (;;) {
+    for (int waited = 0;; waited = 1) {
         Py_ssize_t got = try_readv(fd, kind, iov, cnt);
         if (got >= 0) {
             *n = got;
@@ -210,6 +230,10 @@ _PyVThread_Readv(int fd, const struct iovec *iov, Py_ssize_t cnt, Py_ssize_t *n)
                 return -1;
             }
             continue;
+        }
+        if (fails_at_once(kind, err) || (err == EAGAIN && waited && is_stuck(fd, kind, POLLIN))) {
+            *n = -1;
+            return 0;
         }
         if (err != EAGAIN) {
             if (cant_try(kind, err)) {
@@ -308,10 +332,12 @@ _PyVThread_Writev(int fd, const struct iovec *iov, Py_ssize_t cnt, Py_ssize_t *n
         return 0;
     }
     Py_ssize_t done = 0;
+    int waited = 0;
     while (done < size) {
         Py_ssize_t put = try_write_from(fd, kind, (struct iovec *)iov, cnt, done);
         if (put >= 0) {
             done += put;
+            waited = 0;
             if (put == 0) {
                 break;              // not of a stream: no more will come of it
             }
@@ -324,9 +350,17 @@ _PyVThread_Writev(int fd, const struct iovec *iov, Py_ssize_t cnt, Py_ssize_t *n
             }
             continue;
         }
+        if (fails_at_once(kind, err) || (err == EAGAIN && waited && is_stuck(fd, kind, POLLOUT))) {
+            if (done == 0) {
+                *n = -1;
+                return 0;
+            }
+            break;                  // short, as POSIX has it; the next call will block
+        }
         if (err == EAGAIN) {
             int again = await_again(fd, POLLOUT, "write");
             if (again == 0) {
+                waited = 1;
                 continue;
             }
             if (again > 0 && done == 0) {

@@ -68,6 +68,11 @@ PyAPI_FUNC(int) _PyVThread_AwaitFd(int fd, short events, PyTime_t timeout,
 // Is fd in blocking mode, so that a call which finds nothing waits?  No for a bad fd.
 PyAPI_FUNC(int) _PyVThread_FdBlocks(int fd);
 
+// A try of a call that waits for `events` has found nothing, though a wait had ended: will each
+// wait end at once?  Then only the blocking call waits, or returns.  The try had to tell EOF and
+// errors, and not to be on a descriptor in non-blocking mode.
+PyAPI_FUNC(int) _PyVThread_FdIsStuck(int fd, short events);
+
 // --- Read and write (Python/vthread_fd.c) ------------------------------------------------
 
 // "Do it": readv(2), writev(2) on pipes, sockets, ttys, event descriptors.  As on a blocking

@@ -15,17 +15,24 @@
  *   recv*, send*   with MSG_DONTWAIT, attached (the try does not wait, and detaching costs
  *                  as much as it does), then park, then again.
  *   accept         has no such flag.  One thread at a time of those that accept on the same
- *                  object looks with poll(2) and takes what it has seen.  A second object of
+ *                  object looks with poll(2) and takes what it has seen, or the error of a
+ *                  socket that does not listen.  A second object of
  *                  the same open file, or another process, can still take it in between;
  *                  then the OS thread blocks in accept(2), as a platform thread would.
  *                  Setting O_NONBLOCK for an instant instead would be seen by them.
  *   connect        O_NONBLOCK for the duration of connect(2), then park until writable.
  *                  Nobody reads from a socket that is not connected yet, so nobody sees it.
+ *                  A second connect(2) then tells TCP that the first has ended, as a blocking
+ *                  one does: else the next connect() would find it in progress.
  *                  Not for Unix sockets, where a full backlog can't be waited for, and not
  *                  for datagrams, where connect(2) does not wait: those make the plain call.
  *
  * Sockets with a timeout are non-blocking descriptors on all threads; here they only park
  * instead of blocking in poll(2).  Sockets with timeout 0 never come here.
+ *
+ * A socket can be ready for ever for something that a call does not take: an error queue that
+ * nobody reads, a datagram socket shut down for reading, where only the blocking recv(2) returns.
+ * When a try after a wait has found nothing, and that is the reason, the call is made plainly.
  *
  * What the kernel does on a blocking socket is kept: send() on a stream returns when all
  * is sent; a descriptor that was made non-blocking behind the object's back raises
@@ -108,6 +115,14 @@ vsock_would_block(int fd, short events)
     return _PyVThread_FdBlocks(fd) && !vsock_has_kernel_timeout(fd, events);
 }
 
+// A try has failed with `err` though a wait had ended: will all tries?
+static inline int
+vsock_is_stuck(PySocketSockObject *s, int err, short events)
+{
+    return (err == EAGAIN || err == EWOULDBLOCK) && s->sock_timeout < 0
+           && _PyVThread_FdIsStuck(s->sock_fd, events);
+}
+
 static inline void
 vsock_set_drained(PySocketSockObject *s, int flags, Py_ssize_t got, Py_ssize_t asked)
 {
@@ -117,11 +132,12 @@ vsock_set_drained(PySocketSockObject *s, int flags, Py_ssize_t got, Py_ssize_t a
     _Py_atomic_store_uint8_relaxed(&s->sock_vthread.drained, drained);
 }
 
-// One try.  `mem` NULL: *bytes is made if something can be received.  Returns how many bytes came;
-// -1 with *err, which is 0 when an exception is set.
+// One try, or after a wait the plain call if no try will ever succeed.  `mem` NULL: *bytes is made
+// if something can be received.  Returns how many bytes came; -1 with *err, which is 0 when an
+// exception is set.
 static Py_ssize_t
 vsock_try_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, int flags,
-               int *err)
+               int waited, int *err)
 {
     *err = 0;
     PyObject *buf = NULL;
@@ -135,6 +151,14 @@ vsock_try_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t le
     Py_ssize_t got = recv(s->sock_fd, mem, len, flags | MSG_DONTWAIT);
     if (got < 0) {
         *err = errno;
+    }
+    if (got < 0 && waited && vsock_is_stuck(s, *err, POLLIN)) {
+        Py_BEGIN_ALLOW_THREADS
+        got = recv(s->sock_fd, mem, len, flags);
+        *err = errno;
+        Py_END_ALLOW_THREADS
+    }
+    if (got < 0) {
         Py_XDECREF(buf);
         return -1;
     }
@@ -146,6 +170,38 @@ vsock_try_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t le
         *bytes = buf;
     }
     return got;
+}
+
+static Py_ssize_t
+vsock_try_send(PySocketSockObject *s, const char *mem, Py_ssize_t len, int flags, int waited,
+               int *err)
+{
+    Py_ssize_t put = send(s->sock_fd, mem, len, flags | MSG_DONTWAIT);
+    *err = errno;
+    if (put < 0 && waited && vsock_is_stuck(s, *err, POLLOUT)) {
+        Py_BEGIN_ALLOW_THREADS
+        put = send(s->sock_fd, mem, len, flags);
+        *err = errno;
+        Py_END_ALLOW_THREADS
+    }
+    return put;
+}
+
+static int
+vsock_try(PySocketSockObject *s, int writing, vsock_func func, void *data, int *flags, int waited,
+          int *err)
+{
+    *flags |= MSG_DONTWAIT;
+    int done = func(s, data);
+    *err = errno;
+    *flags &= ~MSG_DONTWAIT;
+    if (!done && waited && vsock_is_stuck(s, *err, writing ? POLLOUT : POLLIN)) {
+        Py_BEGIN_ALLOW_THREADS
+        done = func(s, data);
+        *err = errno;
+        Py_END_ALLOW_THREADS
+    }
+    return done;
 }
 
 #include "pycore_vthread_socket_soft.h"
@@ -204,12 +260,9 @@ vsock_call_offered(PySocketSockObject *s, int writing, vsock_func func, void *da
         return sock_call_ex(s, writing, func, data, 0, NULL, timeout);
     }
     PyTime_t deadline = timeout > 0 ? _PyDeadline_Init(timeout) : 0;
-    for (;;) {
-        *flags |= MSG_DONTWAIT;
-        int done = func(s, data);
-        int err = errno;
-        *flags &= ~MSG_DONTWAIT;
-        if (done) {
+    for (int waited = offer == &vsock_tries;; waited = 1) {
+        int err;
+        if (vsock_try(s, writing, func, data, flags, waited, &err)) {
             return 0;
         }
         if (vsock_leaves(s, err, timeout, deadline, offer)) {
@@ -253,15 +306,17 @@ vsock_send_rest_offered(PySocketSockObject *s, Py_ssize_t sent, int flags,
             skip -= iov[i].iov_len;
             continue;
         }
+        int waited = 0;
         while (skip < iov[i].iov_len) {
-            ssize_t put = send(s->sock_fd, (char *)iov[i].iov_base + skip,
-                               iov[i].iov_len - skip, flags | MSG_DONTWAIT);
+            int err;
+            Py_ssize_t put = vsock_try_send(s, (char *)iov[i].iov_base + skip,
+                                            iov[i].iov_len - skip, flags, waited, &err);
             if (put >= 0) {
                 skip += put;
                 sent += put;
+                waited = 0;
                 continue;
             }
-            int err = errno;
             if (offer != NULL) {
                 offer->args.send.sent = sent;
             }
@@ -274,6 +329,7 @@ vsock_send_rest_offered(PySocketSockObject *s, Py_ssize_t sent, int flags,
                 }
                 return sent;
             }
+            waited = 1;
         }
         skip = 0;
     }
@@ -299,16 +355,15 @@ vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, i
         return -2;
     }
     PyTime_t deadline = timeout > 0 ? _PyDeadline_Init(timeout) : 0;
-    int wait_first = _Py_atomic_load_uint8_relaxed(&s->sock_vthread.drained);
-    for (;;) {
+    int waits_first = _Py_atomic_load_uint8_relaxed(&s->sock_vthread.drained);
+    for (int waited = 0;; waited = 1) {
         int err = EAGAIN;
-        if (!wait_first) {
-            Py_ssize_t got = vsock_try_recv(s, mem, bytes, len, flags, &err);
+        if (waited || !waits_first) {
+            Py_ssize_t got = vsock_try_recv(s, mem, bytes, len, flags, waited, &err);
             if (got >= 0 || err == 0) {
                 return got;
             }
         }
-        wait_first = 0;
         if (vsock_leaves(s, err, timeout, deadline, offer)) {
             return -1;
         }
@@ -321,6 +376,15 @@ vsock_recv(PySocketSockObject *s, char *mem, PyObject **bytes, Py_ssize_t len, i
                 return -1;
         }
     }
+}
+
+static int
+vsock_listens(PySocketSockObject *s)
+{
+    int listens = 1;
+    socklen_t size = sizeof(listens);
+    (void)getsockopt(s->sock_fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+    return listens;
 }
 
 // sock_call() for accept.  -1 without an exception: has taken its offer, if it has one.
@@ -337,7 +401,9 @@ vsock_accept_offered(PySocketSockObject *s, vsock_func func, void *data,
         int done = 0, err = EAGAIN;
         PyMutex_Lock(&s->sock_vthread.accepting);
         struct pollfd look = {s->sock_fd, POLLIN, 0};
-        if (s->sock_fd == INVALID_SOCKET || poll(&look, 1, 0) != 0) {
+        if (s->sock_fd == INVALID_SOCKET || poll(&look, 1, 0) != 0
+            || (timeout < 0 && !vsock_listens(s)))
+        {
             Py_BEGIN_ALLOW_THREADS
             done = func(s, data);
             err = errno;
@@ -397,6 +463,27 @@ vsock_connect_end(PySocketSockObject *s, int changed)
     }
 }
 
+// Does a connect() end by a second connect(2)?  Else getsockopt() says how it has ended: others
+// than TCP may take the second one for a new attempt, or know it in progress for ever.  `changed`:
+// the first one was made non-blocking.
+static inline int
+vsock_connects_twice(PySocketSockObject *s, int changed)
+{
+    return changed && s->sock_type == SOCK_STREAM
+           && (s->sock_family == AF_INET || s->sock_family == AF_INET6)
+           && (s->sock_proto == 0 || s->sock_proto == IPPROTO_TCP);
+}
+
+// A vsock_func of a socket that was found writable: has it been connected?  Waits for nothing.
+static int
+vsock_connect_again(PySocketSockObject *s, const struct vsock_address *to)
+{
+    int changed = vsock_connect_begin(s);
+    int res = connect(s->sock_fd, to->addr, to->len);
+    vsock_connect_end(s, changed);
+    return res == 0 || errno == EISCONN;    // another thread has told the kernel before
+}
+
 // internal_select()'s wait: 0 ready, 1 timed out, -1 errno, or an exception if one is set.
 // For connect 0 is more than a hint: a socket without an error then counts as connected.
 static int
@@ -442,7 +529,13 @@ struct vsock_offer;
 #define vsock_send_rest_offered(s, sent, flags, ...) (sent)
 #define vsock_select(s, writing, interval, connect) (-1)
 #define vsock_recv(s, mem, bytes, len, flags, offer) ((void)(offer), -2)
-#define vsock_leaves_connect(s) 0
+#define vsock_leaves_connect(s, to) 0
+struct vsock_address {
+    const struct sockaddr *addr;
+    int len;
+};
+#define vsock_connects_twice(s, changed) 0
+#define vsock_connect_again(s, to) 0
 #define vsock_connect_begin(s) 0
 #define vsock_connect_end(s, changed) ((void)0)
 #define vsock_note_option(level, option) ((void)0)

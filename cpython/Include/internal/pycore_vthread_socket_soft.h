@@ -174,11 +174,12 @@ vsock_soft_try_send(PyObject *both, int ready, struct vsock_send_args *a)
     // With a timeout send() is one system call; without, it sends everything on a stream.
     int once = !a->all && (s->sock_timeout >= 0 || s->sock_type != SOCK_STREAM);
     const Py_buffer *buf = vsock_soft_buffer(both);
-    while (ready > 0) {
-        Py_ssize_t put = send(s->sock_fd, (char *)buf->buf + a->sent, buf->len - a->sent,
-                              a->flags | MSG_DONTWAIT);
+    for (int waited = 1; ready > 0; waited = 0) {
+        int err;
+        Py_ssize_t put = vsock_try_send(s, (char *)buf->buf + a->sent, buf->len - a->sent,
+                                        a->flags, waited, &err);
         if (put < 0) {
-            vsock_soft_failed(s, errno);
+            vsock_soft_failed(s, err);
             if (!PyErr_Occurred()) {
                 return NULL;
             }
@@ -216,7 +217,7 @@ vsock_soft_recv(PyObject *self, int ready, void *arg)
     if (ready <= 0) {
         return vsock_soft_ended(ready);
     }
-    return vsock_try_recv(s, NULL, &bytes, a->len, a->flags, &err) >= 0 ? bytes
+    return vsock_try_recv(s, NULL, &bytes, a->len, a->flags, 1, &err) >= 0 ? bytes
            : vsock_soft_failed(s, err);
 }
 
@@ -228,7 +229,7 @@ vsock_soft_try_recv_into(PyObject *both, int ready, const struct vsock_recv_args
     if (ready <= 0) {
         return vsock_soft_ended(ready);
     }
-    Py_ssize_t got = vsock_try_recv(s, vsock_soft_buffer(both)->buf, NULL, a->len, a->flags,
+    Py_ssize_t got = vsock_try_recv(s, vsock_soft_buffer(both)->buf, NULL, a->len, a->flags, 1,
                                     &err);
     return got >= 0 ? PyLong_FromSsize_t(got) : vsock_soft_failed(s, err);
 }
@@ -308,12 +309,20 @@ static const struct _PyVThread_SoftFdOps vsock_accept_ops = {
     POLLIN, "socket accept", vsock_soft_accept
 };
 
+// Where a connect() that ends by a second connect(2) goes.
+struct vsock_address {
+    const struct sockaddr *addr;
+    socklen_t len;
+};
+
 static int sock_connect_impl(PySocketSockObject *s, void *data);
 
+// `object` is a tuple of the socket and the address to tell the kernel, or None.
 static PyObject *
-vsock_soft_connect(PyObject *self, int ready, void *Py_UNUSED(arg))
+vsock_soft_connect(PyObject *both, int ready, void *Py_UNUSED(arg))
 {
-    PySocketSockObject *s = (PySocketSockObject *)self;
+    PySocketSockObject *s = vsock_soft_socket(both);
+    PyObject *addr = PyTuple_GET_ITEM(both, 1);
     struct pollfd look = {s->sock_fd, POLLOUT, 0};
     if (ready <= 0) {
         return vsock_soft_ended(ready);
@@ -325,7 +334,13 @@ vsock_soft_connect(PyObject *self, int ready, void *Py_UNUSED(arg))
     if (poll(&look, 1, 0) == 0) {
         return NULL;                // a socket without an error would count as connected
     }
-    return sock_connect_impl(s, NULL) ? Py_NewRef(Py_None) : s->errorhandler();
+    struct vsock_address to, *told = NULL;
+    if (addr != Py_None) {
+        to = (struct vsock_address){(struct sockaddr *)PyBytes_AS_STRING(addr),
+                                    (socklen_t)PyBytes_GET_SIZE(addr)};
+        told = &to;
+    }
+    return sock_connect_impl(s, told) ? Py_NewRef(Py_None) : s->errorhandler();
 }
 
 static const struct _PyVThread_SoftFdOps vsock_connect_ops = {
@@ -334,11 +349,25 @@ static const struct _PyVThread_SoftFdOps vsock_connect_ops = {
 
 // A connect() that was begun, and was offered to wait without a C stack: does it?
 static int
-vsock_leaves_connect(PySocketSockObject *s)
+vsock_leaves_connect(PySocketSockObject *s, const struct vsock_address *to)
 {
-    return vsock_parks(s, 1, 0, s->sock_timeout)
-           && _PyVThread_SoftWaitFd((PyObject *)s, s->sock_fd, s->sock_timeout,
-                                    &vsock_connect_ops, NULL, 0);
+    if (!vsock_parks(s, 1, 0, s->sock_timeout)) {
+        return 0;
+    }
+    PyObject *addr = to == NULL ? Py_NewRef(Py_None)
+                     : PyBytes_FromStringAndSize((const char *)to->addr, to->len);
+    PyObject *both = addr == NULL ? NULL : PyTuple_Pack(2, s, addr);
+    int taken = 0;
+    if (both == NULL) {
+        PyErr_Clear();
+    }
+    else {
+        taken = _PyVThread_SoftWaitFd(both, s->sock_fd, s->sock_timeout, &vsock_connect_ops,
+                                      NULL, 0);
+    }
+    Py_XDECREF(addr);
+    Py_XDECREF(both);
+    return taken;
 }
 
 #endif   // !Py_INTERNAL_VTHREAD_SOCKET_SOFT_H

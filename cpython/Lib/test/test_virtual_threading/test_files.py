@@ -1,6 +1,8 @@
 """Reads and writes of FIFOs, terminals, devices, files and event descriptors."""
 
 import os
+import sys
+import time
 import pty
 import unittest
 from test.support import os_helper
@@ -113,6 +115,34 @@ class EventTests(TestCase):
         fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.addCleanup(os.close, fd)
         self.assertRaises(BlockingIOError, self.call, os.eventfd_read, fd)
+
+    def test_eventfd_contended(self):
+        # Who gets nothing does not block its carrier.
+        fd = os.eventfd(0, os.EFD_SEMAPHORE)
+        self.addCleanup(os.close, fd)
+        one = (1).to_bytes(8, sys.byteorder)
+        self.assertEqual(
+            self.check_parks(lambda: os.read(fd, 8),
+                             lambda: [os.write(fd, one) for _ in range(COUNT)]),
+            [one] * COUNT)
+
+    def test_fails_at_once(self):
+        # They are not waited for: they might never be ready.
+        timer = os.timerfd_create(time.CLOCK_MONOTONIC)
+        event, process = os.eventfd(0), os.pidfd_open(os.getpid())
+        for fd in timer, event, process:
+            self.addCleanup(os.close, fd)
+        calls = [lambda: os.read(timer, 7), lambda: os.read(event, 7), lambda: os.read(process, 8),
+                 lambda: os.write(timer, bytes(8)), lambda: os.write(process, bytes(8))]
+
+        def fails(call):
+            with self.assertRaises(OSError) as caught:
+                call()
+            return caught.exception.errno
+
+        for index, call in enumerate(calls):
+            with self.subTest(index=index):
+                self.assertEqual(self.call(fails, call), fails(call))
 
     def test_close_eventfd(self):
         fd = os.eventfd(0)

@@ -6,9 +6,11 @@ import http.server
 import os
 import socket
 import socketserver
+import struct
 import unittest
 from test.support import os_helper, socket_helper
 
+from test.test_virtual_threading.io_util import Hands
 from test.test_virtual_threading.socket_util import FAMILIES, SocketTestCase
 from test.test_virtual_threading.util import COUNT, TIMEOUT
 from virtual_threading import spawn
@@ -152,6 +154,96 @@ class ConnectTests(SocketTestCase):
                 return sock.connect_ex(("127.0.0.1", port))
 
         self.assertEqual(self.call_all([connect] * COUNT), [errno.ECONNREFUSED] * COUNT)
+
+    def test_connect_twice(self):
+        # With a timeout, connect(2) itself does not know that the first one has ended.
+        listener, other = self.listener(), self.listener()
+
+        def connect(timeout):
+            with self.open() as sock:
+                sock.settimeout(timeout)
+                sock.connect(listener.getsockname())
+                try:
+                    sock.connect(other.getsockname())
+                except OSError as exc:
+                    first = exc.errno
+                else:
+                    first = 0
+                return (first, sock.connect_ex(other.getsockname()),
+                        sock.getpeername() == listener.getsockname())
+
+        for timeout in None, TIMEOUT:
+            with self.subTest(timeout=timeout):
+                expected = connect(timeout)
+                self.assertEqual(self.call_all([lambda: connect(timeout)] * COUNT),
+                                 [expected] * COUNT)
+
+    def test_connect_after_refusal(self):
+        server = self.open()
+        server.bind(("127.0.0.1", 0))
+        address = server.getsockname()
+
+        def refused(connect):
+            sock = self.open()
+            for _ in range(3):
+                with self.assertRaises(ConnectionRefusedError):
+                    connect(sock)
+            return sock
+
+        def connect_ex(sock):
+            err = sock.connect_ex(address)
+            if err:
+                raise OSError(err, "connect_ex")
+
+        for connect in (lambda sock: sock.connect(address)), connect_ex:
+            socks = self.call_all([lambda: refused(connect)] * COUNT)
+            server.listen(COUNT)
+            hands = Hands(socks)
+            self.call_all([lambda: connect(hands())] * COUNT)
+            server.close()
+            server = self.open()
+            server.bind(("127.0.0.1", 0))
+            address = server.getsockname()
+
+    def test_reset_while_connecting(self):
+        # As from a platform thread, connect() may or may not see it; then recv() does.
+        listener = self.listener()
+        address = listener.getsockname()
+
+        def accept():
+            for _ in range(COUNT):
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.close()
+
+        def connect():
+            with socket.socket() as sock, self.assertRaises(ConnectionResetError):
+                sock.connect(address)
+                sock.recv(1)
+
+        self.call_all([accept] + [connect] * COUNT)
+
+    def test_accept_without_listen(self):
+        def make():
+            yield self.open()
+            yield from self.connected()
+            yield self.pair()[0]
+            yield self.open(socket.AF_INET, socket.SOCK_DGRAM)
+            for args in (), (socket.AF_UNIX,):
+                sock = self.open(*args)
+                sock.bind(("127.0.0.1", 0) if not args else "")
+                yield sock
+
+        def accept(sock):
+            with self.assertRaises(OSError) as caught:
+                sock.accept()
+            return caught.exception.errno
+
+        socks = list(make())
+        expected = [accept(sock) for sock in socks]
+        self.assertEqual(expected, [errno.EINVAL] * 4 + [errno.EOPNOTSUPP] + [errno.EINVAL] * 2)
+        self.assertEqual(self.call_all([lambda sock=sock: accept(sock) for sock in socks]),
+                         expected)
 
 
 class ServerTests(SocketTestCase):
