@@ -1,8 +1,8 @@
 """N virtual threads parked at once: bytes each, by part, and what it takes to start and wake them.
 
 PEER is KIND-DEPTH: what they wait in (`lock`, one for all; `sleep`; `recv`, on a few thousand
-sockets; `c`, the lock again, below a C function that calls Python), and how many Python
-frames deep.  A tenth of N, three tenths, and N are measured, each in a process of its own, since what
+sockets; `c`, the lock again, below a C function that calls Python; `sorted`, below one with much
+on its stack), and how many Python frames deep.  A tenth of N, three tenths, and N are measured, each in a process of its own, since what
 has ended leaves memory that the next ones use; waking them should take a time in
 proportion to their number.  Where memory is short it does not begin, and says so.
 
@@ -40,7 +40,7 @@ from common import arguments, result
 
 SOCKET_PAIRS = 8000
 # What must be free for a thread: its RSS, and a tenth for whatever else the machine does.
-BYTES_NEEDED = {"lock": 1_850, "sleep": 1_850, "recv": 1_850, "c": 5_700}
+BYTES_NEEDED = {"lock": 1_850, "sleep": 1_850, "recv": 1_850, "c": 5_700, "sorted": 9_000}
 BYTES_A_FRAME = 250
 STARTS_A_SECOND = 20_000            # far fewer than there are
 STACKS_THAT_STAY = 17_000           # the pool's budget, and some that are being looked at
@@ -99,6 +99,13 @@ class BelowC(Lock):
         functools.reduce(lambda _, i: Lock.wait(self, i), (None, i))
 
 
+class BelowSorted(Lock):
+    """Its C function has an array of 2 KB on the stack."""
+
+    def wait(self, i):
+        sorted((i,), key=lambda i: Lock.wait(self, i))
+
+
 class Sleep:
     def __init__(self, n):
         self.end = time.monotonic() + 5 + n / STARTS_A_SECOND
@@ -129,7 +136,7 @@ class Recv:
         return 0
 
 
-KINDS = {"lock": Lock, "sleep": Sleep, "recv": Recv, "c": BelowC}
+KINDS = {"lock": Lock, "sleep": Sleep, "recv": Recv, "c": BelowC, "sorted": BelowSorted}
 
 
 def settle():

@@ -152,7 +152,7 @@ struct cpool_config {
     /* Freezing; the reasons of the defaults are in src/cpool/reclaim.c. */
     size_t stack_budget;                /* 0: 16,384 stacks with pages; beyond it, cold
                                            ones are frozen                            */
-    size_t freeze_max;                  /* 0: 4 KiB; larger live parts never are      */
+    size_t freeze_max;                  /* 0: 8 KiB; larger live parts never are      */
     int64_t freeze_age_ns;              /* 0: 1 s: parked this long => cold; less the
                                            more the budget is exceeded                */
     unsigned freeze_batch;              /* 0: 64 stacks frozen in one go, the most    */

@@ -41,9 +41,10 @@
  *
  *      budget 16,384   some 100 MB: what a program with as many threads would expect; below
  *                      it, no thread pays 6 us more for its wake-up
- *      max 4 KB        what was in one page: the live part of a Python thread below one to
- *                      three C functions.  Of 6.2 KB freezing leaves it and 150 bytes.  From one
- *                      page to two as much would be freed again, for half as much CPU more
+ *      max 8 KB        what was in two pages: a Python thread below one to three C functions
+ *                      has 2 to 3 KB, below one with an array of its own, as sorted(), 5 KB.
+ *                      Freezing leaves the live part and 150 bytes of 6.2 or 10.3 KB.  Beyond two
+ *                      pages what is copied grows, and what is freed does not: 2 KB
  *      age 1 s         freezing and thawing cost about 10 us of CPU; at one park a second of
  *                      each task, that is 1/100,000 of a core a task.  When the budget is
  *                      exceeded n-fold, an n-th of it: a million threads may be started in
