@@ -295,6 +295,25 @@ PyDoc_STRVAR(drop_alarm_doc,
 "Forget the alarm of the current thread; False if it has been raised already.");
 
 static PyObject *
+disarm_other(PyObject *module, PyObject *args)
+{
+    PyObject *obj, *who, *exc;
+    unsigned long ident;
+    if (!PyArg_ParseTuple(args, "OOO:disarm_other", &obj, &who, &exc)
+        || parse_ident(obj, &ident) < 0)
+    {
+        return NULL;
+    }
+    _PyVThread_DisarmOther(ident, who, exc);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(disarm_other_doc,
+"disarm_other($module, ident, who, exc, /)\n--\n\n"
+"Forget an alarm of another virtual thread, if it has one with exc.  ident and who are those\n"
+"of interrupt().");
+
+static PyObject *
 next_alarm(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     struct _PyVThread *vt = _PyVThread_Current();
@@ -531,6 +550,7 @@ static PyMethodDef methods[] = {
     {"set_alarm", _PyCFunction_CAST(set_alarm), METH_FASTCALL, set_alarm_doc},
     {"move_alarm", _PyCFunction_CAST(move_alarm), METH_FASTCALL, move_alarm_doc},
     {"drop_alarm", drop_alarm, METH_O, drop_alarm_doc},
+    {"disarm_other", disarm_other, METH_VARARGS, disarm_other_doc},
     {"next_alarm", next_alarm, METH_NOARGS, next_alarm_doc},
     {"check", check, METH_NOARGS, check_doc},
     {"serial", serial, METH_NOARGS, serial_doc},

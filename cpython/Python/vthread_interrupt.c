@@ -25,7 +25,9 @@
  *
  * An alarm is an interrupt that the thread has set for itself, for a time: each of its waits
  * ends then at the latest, and an alarm whose time has come is pending.  So a timeout needs no
- * timer and no other thread, and nothing is done at its time if nobody waits.
+ * timer and no other thread, and nothing is done at its time if nobody waits.  Another thread
+ * can only take it back, when the timeout is left there: that wakes nobody.  A wait that ends
+ * at the time of an alarm that is gone ends for nothing, as by a wake-up that comes late.
  *
  * Never here: what an interrupt means, and who interrupts whom (Lib/virtual_threading).
  */
@@ -43,12 +45,7 @@
 struct _PyVThread_Interrupt {
     struct _PyVThread_Interrupt *next;
     PyObject *exc;                  // strong
-};
-
-struct _PyVThread_Alarm {
-    struct _PyVThread_Alarm *next;
-    PyObject *exc;                  // strong
-    int64_t when;
+    int64_t when;                   // of an alarm
 };
 
 static bool
@@ -60,7 +57,8 @@ may_raise(struct _PyVThread *vt)
 static bool
 alarm_is_due(struct _PyVThread *vt)
 {
-    return vt->alarms != NULL && vt->next_alarm <= cpool_now();
+    int64_t next = _PyVThread_NextAlarm(vt);
+    return next != CPOOL_FOREVER && next <= cpool_now();
 }
 
 bool
@@ -154,8 +152,7 @@ _PyVThread_Overdue(struct cpool_carrier *c, struct cpool_task *t)
     if (_Py_atomic_load_int_relaxed(&vt->shields) != 0) {
         return CPOOL_FOREVER;
     }
-    return _Py_atomic_load_uint8(&vt->interrupts.pending)
-           ? 0 : _Py_atomic_load_int64_relaxed(&vt->next_alarm);
+    return _Py_atomic_load_uint8(&vt->interrupts.pending) ? 0 : _PyVThread_NextAlarm(vt);
 }
 
 int
@@ -166,72 +163,73 @@ _PyVThread_AnswerKnock(void)
 
 // --- Being interrupted --------------------------------------------------------------------
 
-// Takes the first one, or the one with exc; NULL if there is none.  Returns its exception.
-static PyObject *
-take(struct _PyVThread_Interrupts *in, PyObject *exc)
+// Under the mutex, up to find_due_alarm().  Where the node with exc hangs; NULL there if none is.
+static struct _PyVThread_Interrupt **
+find(struct _PyVThread_Interrupt **link, PyObject *exc)
 {
-    _PyRawMutex_Lock(&in->mutex);
-    struct _PyVThread_Interrupt **link = &in->first, *node;
-    while (*link != NULL && exc != NULL && (*link)->exc != exc) {
-        link = &(*link)->next;
-    }
-    node = *link;
-    if (node != NULL) {
-        *link = node->next;
-        _Py_atomic_store_uint8(&in->pending, in->first != NULL);
-    }
-    _PyRawMutex_Unlock(&in->mutex);
-    if (node == NULL) {
-        return NULL;
-    }
-    PyObject *res = node->exc;
-    PyMem_RawFree(node);
-    return res;
-}
-
-static void
-alarms_changed(struct _PyVThread *vt)
-{
-    int64_t next = CPOOL_FOREVER;
-    for (struct _PyVThread_Alarm *a = vt->alarms; a != NULL; a = a->next) {
-        next = Py_MIN(next, a->when);
-    }
-    _Py_atomic_store_int64_relaxed(&vt->next_alarm, next);      // partner: Overdue
-}
-
-static struct _PyVThread_Alarm **
-find_alarm(struct _PyVThread *vt, PyObject *exc)
-{
-    struct _PyVThread_Alarm **link = &vt->alarms;
     while (*link != NULL && (*link)->exc != exc) {
         link = &(*link)->next;
     }
     return link;
 }
 
-// Of those that are due, and one is, the outermost.
-static struct _PyVThread_Alarm **
+static struct _PyVThread_Interrupt *
+unlink_node(struct _PyVThread_Interrupt **link)
+{
+    struct _PyVThread_Interrupt *node = *link;
+    if (node != NULL) {
+        *link = node->next;
+    }
+    return node;
+}
+
+static struct _PyVThread_Interrupt *
+take_interrupt(struct _PyVThread_Interrupts *in, struct _PyVThread_Interrupt **link)
+{
+    struct _PyVThread_Interrupt *node = unlink_node(link);
+    _Py_atomic_store_uint8(&in->pending, in->first != NULL);
+    return node;
+}
+
+static void
+alarms_changed(struct _PyVThread *vt)
+{
+    int64_t next = CPOOL_FOREVER;
+    for (struct _PyVThread_Interrupt *a = vt->alarms; a != NULL; a = a->next) {
+        next = Py_MIN(next, a->when);
+    }
+    _Py_atomic_store_int64_relaxed(&vt->next_alarm, next);      // partner: NextAlarm
+}
+
+static struct _PyVThread_Interrupt *
+take_alarm(struct _PyVThread *vt, struct _PyVThread_Interrupt **link)
+{
+    struct _PyVThread_Interrupt *node = unlink_node(link);
+    alarms_changed(vt);
+    return node;
+}
+
+// Where the alarm hangs that is due, the outermost of several; NULL there if none is.
+static struct _PyVThread_Interrupt **
 find_due_alarm(struct _PyVThread *vt)
 {
     int64_t now = cpool_now();
-    struct _PyVThread_Alarm **found = NULL;
-    for (struct _PyVThread_Alarm **a = &vt->alarms; *a != NULL; a = &(*a)->next) {
+    struct _PyVThread_Interrupt **found = NULL, **a = &vt->alarms;
+    for (; *a != NULL; a = &(*a)->next) {
         if ((*a)->when <= now) {
             found = a;
         }
     }
-    return found;
+    return found != NULL ? found : a;
 }
 
-// Returns its exception.
+// Not under the mutex, as a hook of the allocator may lock.  The exception of a node that was
+// taken; NULL if none was.
 static PyObject *
-unlink_alarm(struct _PyVThread *vt, struct _PyVThread_Alarm **link)
+free_node(struct _PyVThread_Interrupt *node)
 {
-    struct _PyVThread_Alarm *alarm = *link;
-    PyObject *exc = alarm->exc;
-    *link = alarm->next;
-    PyMem_RawFree(alarm);
-    alarms_changed(vt);
+    PyObject *exc = node != NULL ? node->exc : NULL;
+    PyMem_RawFree(node);
     return exc;
 }
 
@@ -243,10 +241,15 @@ _PyVThread_RaiseInterrupt(void)
         return 0;
     }
     // The alarm first: others may interrupt this thread because they have met its deadline.
-    PyObject *exc = alarm_is_due(vt) ? unlink_alarm(vt, find_due_alarm(vt))
-                                     : take(&vt->interrupts, NULL);
+    _PyRawMutex_Lock(&vt->interrupts.mutex);
+    struct _PyVThread_Interrupt *node = take_alarm(vt, find_due_alarm(vt));
+    if (node == NULL) {
+        node = take_interrupt(&vt->interrupts, &vt->interrupts.first);
+    }
+    _PyRawMutex_Unlock(&vt->interrupts.mutex);
+    PyObject *exc = free_node(node);
     if (exc == NULL) {
-        return 0;
+        return 0;                   // taken back just now
     }
     if (PyExceptionClass_Check(exc)) {
         PyErr_SetNone(exc);
@@ -279,9 +282,15 @@ int
 _PyVThread_WithdrawInterrupt(PyObject *exc)
 {
     struct _PyVThread *vt = _PyVThread_Current();
-    PyObject *taken = vt == NULL ? NULL : take(&vt->interrupts, exc);
-    Py_XDECREF(taken);
-    return taken != NULL;
+    if (vt == NULL) {
+        return 0;
+    }
+    struct _PyVThread_Interrupts *in = &vt->interrupts;
+    _PyRawMutex_Lock(&in->mutex);
+    struct _PyVThread_Interrupt *node = take_interrupt(in, find(&in->first, exc));
+    _PyRawMutex_Unlock(&in->mutex);
+    Py_XDECREF(free_node(node));
+    return node != NULL;
 }
 
 uint32_t
@@ -297,12 +306,12 @@ _PyVThread_DropInterrupts(struct _PyVThread *vt)
     vt->reachable = false;
     vt->interrupts.serial++;
     _PyRawMutex_Unlock(&vt->interrupts.mutex);
+    // Now they are this thread's alone.
     PyObject *exc;
-    while ((exc = take(&vt->interrupts, NULL)) != NULL) {
+    while ((exc = free_node(take_interrupt(&vt->interrupts, &vt->interrupts.first))) != NULL) {
         Py_DECREF(exc);
     }
-    while (vt->alarms != NULL) {
-        exc = unlink_alarm(vt, &vt->alarms);
+    while ((exc = free_node(take_alarm(vt, &vt->alarms))) != NULL) {
         Py_DECREF(exc);
     }
 }
@@ -318,51 +327,74 @@ _PyVThread_InterruptsAfterFork(struct _PyVThread *vt)
 int
 _PyVThread_SetAlarm(struct _PyVThread *vt, PyObject *exc, int64_t when)
 {
-    struct _PyVThread_Alarm *alarm = PyMem_RawMalloc(sizeof(*alarm));
+    struct _PyVThread_Interrupt *alarm = PyMem_RawMalloc(sizeof(*alarm));
     if (alarm == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    *alarm = (struct _PyVThread_Alarm){vt->alarms, Py_NewRef(exc), when};
+    Py_INCREF(exc);
+    _PyRawMutex_Lock(&vt->interrupts.mutex);
+    *alarm = (struct _PyVThread_Interrupt){vt->alarms, exc, when};
     vt->alarms = alarm;
     alarms_changed(vt);
+    _PyRawMutex_Unlock(&vt->interrupts.mutex);
     return 0;
 }
 
 int
 _PyVThread_MoveAlarm(struct _PyVThread *vt, PyObject *exc, int64_t when)
 {
-    struct _PyVThread_Alarm *alarm = *find_alarm(vt, exc);
-    if (alarm == NULL) {
-        return 0;
+    _PyRawMutex_Lock(&vt->interrupts.mutex);
+    struct _PyVThread_Interrupt *alarm = *find(&vt->alarms, exc);
+    if (alarm != NULL) {
+        alarm->when = when;
+        alarms_changed(vt);
     }
-    alarm->when = when;
-    alarms_changed(vt);
-    return 1;
+    _PyRawMutex_Unlock(&vt->interrupts.mutex);
+    return alarm != NULL;
 }
 
 int
 _PyVThread_DropAlarm(struct _PyVThread *vt, PyObject *exc)
 {
-    struct _PyVThread_Alarm **link = find_alarm(vt, exc);
-    if (*link == NULL) {
-        return 0;
+    _PyRawMutex_Lock(&vt->interrupts.mutex);
+    struct _PyVThread_Interrupt *node = take_alarm(vt, find(&vt->alarms, exc));
+    _PyRawMutex_Unlock(&vt->interrupts.mutex);
+    Py_XDECREF(free_node(node));
+    return node != NULL;
+}
+
+void
+_PyVThread_DisarmOther(unsigned long ident, PyObject *who, PyObject *exc)
+{
+    struct _PyVThread *vt = _PyVThread_FromIdent(ident);
+    if (vt == NULL) {
+        return;
     }
-    Py_DECREF(unlink_alarm(vt, link));
-    return 1;
+    struct _PyVThread_Interrupts *in = &vt->interrupts;
+    struct _PyVThread_Interrupt *node = NULL;
+    _PyRawMutex_Lock(&in->mutex);
+    if (is_meant(vt, who)) {
+        node = take_alarm(vt, find(&vt->alarms, exc));
+        if (node == NULL) {
+            node = take_interrupt(in, find(&in->first, exc));
+        }
+    }
+    _PyRawMutex_Unlock(&in->mutex);
+    Py_XDECREF(free_node(node));
 }
 
 int64_t
 _PyVThread_NextAlarm(struct _PyVThread *vt)
 {
-    return vt->alarms == NULL ? CPOOL_FOREVER : vt->next_alarm;
+    return _Py_atomic_load_int64_relaxed(&vt->next_alarm);
 }
 
 int64_t
 _PyVThread_EndOfWait(struct _PyVThread *vt, int64_t deadline)
 {
-    return vt->alarms == NULL || vt->next_alarm >= deadline || !may_raise(vt)
-           ? deadline : vt->next_alarm;
+    int64_t next = _PyVThread_NextAlarm(vt);
+    return next >= deadline || !may_raise(vt) ? deadline : next;
 }
 
 // --- Pinned waits -------------------------------------------------------------------------
@@ -375,8 +407,9 @@ _PyVThread_BeginSemaphoreInterrupt(_PySemaphore *sema, PyTime_t *timeout)
         return 0;
     }
     int told = 1;
-    if (_PyVThread_NextAlarm(vt) != CPOOL_FOREVER) {
-        int64_t left = _PyVThread_TimeUntil(vt->next_alarm);
+    int64_t next = _PyVThread_NextAlarm(vt);
+    if (next != CPOOL_FOREVER) {
+        int64_t left = _PyVThread_TimeUntil(next);
         if (*timeout < 0 || left < *timeout) {
             *timeout = left;
             told = 2;

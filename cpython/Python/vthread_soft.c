@@ -97,13 +97,17 @@ step_wait(struct _PyVThread *vt)
     s->begun = false;
     // Who was woken tries also when it is late: others wait until who gets it now is done.
     bool late = s->deadline != PyTime_MAX && cpool_now() >= s->deadline;
-    bool interrupted = _PyVThread_IsInterrupted(vt);
-    bool done = s->ops->get(s->object, s->addr, !late && !interrupted, s->since, &s->arg);
-    if (!done && interrupted) {
-        int raised = _PyVThread_RaiseInterrupt();
-        assert(raised < 0);         // nobody else takes it
-        (void)raised;
-        return NULL;
+    bool interrupted, done;
+    for (;;) {
+        interrupted = _PyVThread_IsInterrupted(vt);
+        done = s->ops->get(s->object, s->addr, !late && !interrupted, s->since, &s->arg);
+        if (done || !interrupted) {
+            break;
+        }
+        if (_PyVThread_RaiseInterrupt() < 0) {
+            return NULL;
+        }
+        // Another thread has taken it back just now, and this one is not queued.
     }
     if (done || late) {
         return s->ops->finish(s->object, done, &s->arg);

@@ -50,8 +50,8 @@ extern "C" {
 // What interrupts a thread (vthread_interrupt.c).  It outlives the thread, for interrupts that
 // come late.
 struct _PyVThread_Interrupts {
-    _PyRawMutex mutex;              // leaf; guards the rest, and _PyVThread.reachable's end
-    struct _PyVThread_Interrupt *first;     // FIFO; set by any thread, taken by its own
+    _PyRawMutex mutex;              // leaf; guards the rest, alarms, and reachable's end
+    struct _PyVThread_Interrupt *first;     // FIFO; set by any thread
     uint8_t pending;                // atomic: is there one; all that a wait looks at
     uint32_t serial;                // how many threads this struct has been
     _PySemaphore *sema;             // of a pinned wait in the parking lot, or NULL
@@ -94,7 +94,7 @@ struct _PyVThread {
     void *run_arg;                  // N
     PyObject *thread;               // N, T: strong; what current() returns
     PyObject *context;              // N, T: strong; what it runs in, if it was given one
-    struct _PyVThread_Alarm *alarms;    // T: the last one that was set first
+    struct _PyVThread_Interrupt *alarms;    // by interrupts.mutex: the last one that was set first
     int64_t since;                  // T: when it last began to wait, coarse monotonic ns
     struct _PyContinuation *continuation;   // N: whose state this is, if it is no thread at all
     uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
@@ -108,7 +108,7 @@ struct _PyVThread {
     // From here on what _PyVThread_Prepare() does not clear.
     bool reachable;                 // N, T, attached: its end will drop what others give to it
     int shields;                    // T: atomic; depth of shield(): no wait raises an interrupt
-    int64_t next_alarm;             // T: atomic; the earliest of their times, or CPOOL_FOREVER
+    int64_t next_alarm;             // atomic, set with alarms: the earliest, or CPOOL_FOREVER
     struct _PyVThread_Interrupts interrupts;
     struct _PyVThread *next_free;   // under the slab lock
     _Alignas(_PyStackChunk) char chunk[_PyVThread_CHUNK_SIZE];
@@ -228,6 +228,9 @@ int _PyVThread_SetAlarm(struct _PyVThread *vt, PyObject *exc, int64_t when);
 // Change its time, and forget it: 1 if there was an alarm with exc, 0 if it has been raised.
 int _PyVThread_MoveAlarm(struct _PyVThread *vt, PyObject *exc, int64_t when);
 int _PyVThread_DropAlarm(struct _PyVThread *vt, PyObject *exc);
+// Forgets an alarm of another thread, also one that it has put off; nothing happens if there is
+// none.  `ident` and `who` are those of _PyVThread_Interrupt().
+void _PyVThread_DisarmOther(unsigned long ident, PyObject *who, PyObject *exc);
 // The time of the earliest alarm, or CPOOL_FOREVER.
 int64_t _PyVThread_NextAlarm(struct _PyVThread *vt);
 // The end of a wait that can raise: `deadline`, or an alarm that comes before.  A wait that has

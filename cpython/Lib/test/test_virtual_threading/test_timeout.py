@@ -25,7 +25,9 @@ Those of asyncio whose name is not found here, without its test_timeout_:
     taskgroup                           test_scope_options.test_failure_on_timeout
 """
 
+import _vthread
 import contextlib
+import os
 import queue
 import select
 import socket
@@ -36,7 +38,7 @@ import unittest
 from test.test_virtual_threading.interrupt_util import InterruptCase
 from test.test_virtual_threading.socket_util import SocketTestCase
 from test.test_virtual_threading.test_interrupt_calls import BlockingCalls
-from test.test_virtual_threading.util import COUNT, LONG, SHORT, TestCase, virtual
+from test.test_virtual_threading.util import COUNT, LONG, SHORT, TIMEOUT, TestCase, virtual
 from virtual_threading import Interrupted, deadline, pin, spawn, timeout
 
 
@@ -425,6 +427,158 @@ class TimeoutTests(TestCase):
         self.join(threads)
         with self.assertRaises(RuntimeError):
             kept[0].close()
+
+    @virtual
+    def test_part_of_a_line(self):
+        # As docs/INTERRUPTS.md says, it is lost with the call that has read it.
+        read_fd, write_fd = os.pipe()
+        with open(read_fd, 'rb') as reader, open(write_fd, 'wb', 0) as writer:
+            writer.write(b"abc")
+            with self.assertRaises(TimeoutError):
+                with timeout(SHORT):
+                    reader.readline()
+            writer.write(b"def\n")
+            self.assertEqual(reader.readline(), b"def\n")
+
+    @virtual
+    def test_exit_without_enter(self):
+        cm = timeout(LONG)
+        with self.assertRaisesRegex(RuntimeError, "has not been entered"):
+            cm.__exit__(None, None, None)
+        with cm:
+            pass
+        with self.assertRaisesRegex(RuntimeError, "has already been left"):
+            cm.__exit__(None, None, None)
+        self.assertFalse(cm.expired())
+        with self.assertRaises(TimeoutError):
+            with timeout(0) as cm:
+                time.sleep(LONG)
+        with self.assertRaisesRegex(RuntimeError, "has already been left"):
+            cm.__exit__(None, None, None)
+        self.assertTrue(cm.expired())
+
+
+class LeftElsewhereTests(TestCase):
+    """A timeout whose block another thread ends: RuntimeError there, and no alarm here."""
+
+    @staticmethod
+    def enter(seconds):
+        def generate():
+            with timeout(seconds) as cm:
+                yield cm
+
+        generator = generate()
+        return generator, next(generator)
+
+    def leave(self, generator):
+        with self.assertRaisesRegex(RuntimeError, "belongs to another thread"):
+            generator.close()
+
+    @virtual
+    def test_no_alarm_stays(self):
+        for call in self.call, self.call_in_platform_thread:
+            with self.subTest(call=call.__name__):
+                with timeout(LONG) as outer:
+                    generator, cm = self.enter(LONG)
+                    outer_when = outer.when()
+                    cm.reschedule(outer_when - 1)
+                    self.assertLess(_vthread.next_alarm(), outer_when - 0.5)
+                    call(self.leave, generator)
+                    self.assertGreater(_vthread.next_alarm(), outer_when - 0.5)
+                self.assertIsNone(_vthread.next_alarm())
+                self.assertEqual(repr(cm), "<Timeout [finished]>")
+                self.assertFalse(cm.expired())
+                with self.assertRaisesRegex(RuntimeError, "has already been left"):
+                    cm.__exit__(None, None, None)
+
+    def call_in_platform_thread(self, func, *args):
+        thread = threading.Thread(target=func, args=args)
+        thread.start()
+        thread.join()
+
+    def test_later_thread_with_its_ident(self):
+        # The structs of threads, and so their idents, are used again.
+        def enter():
+            entered[threading.get_ident()] = self.enter(LONG)
+            barrier.wait()
+
+        def leave():
+            barrier.wait()
+            generator, cm = entered.pop(threading.get_ident(), (None, None))
+            if generator is not None:
+                self.leave(generator)
+                left.append(cm)
+
+        entered, left = {}, []
+        barrier = threading.Barrier(COUNT)
+        self.call_all([enter] * COUNT)
+        self.call_all([leave] * COUNT)
+        for generator, _ in entered.values():
+            self.leave(generator)
+        self.assertTrue(left, "no ident was used again")
+        self.assertFalse(any(cm.expired() for cm in left))
+
+    def check_goes_on(self, block, release):
+        """block() is in its wait when the timeout is left, and when its time comes."""
+        # Where the machine is so slow that the time comes before, it gets more.
+        seconds = SHORT
+        while not self.goes_on(block, release, seconds):
+            seconds *= 4
+            self.assertLess(seconds, TIMEOUT)
+
+    def goes_on(self, block, release, seconds):
+        entered = queue.SimpleQueue()
+
+        def wait():
+            generator, cm = self.enter(seconds)
+            entered.put((threading.current_thread(), generator, cm.when()))
+            try:
+                block()
+            except Interrupted:
+                return False
+            return True
+
+        def leave():
+            thread, generator, when = entered.get()
+            try:
+                self.wait_until(lambda: thread.state in ("parked", "pinned", "terminated"),
+                                "a thread that waits", delay=0.001)
+                self.leave(generator)
+                time.sleep(max(when - time.monotonic(), 0) + SHORT)
+            finally:
+                if thread.is_alive():
+                    release()
+
+        return self.call_all([wait, leave])[0]
+
+    def test_waits_go_on(self):
+        semaphore = threading.Semaphore(0)
+        lock = threading.Lock()
+        lock.acquire()
+        simple_queue = queue.SimpleQueue()
+        a, b = socket.socketpair()
+        self.addCleanup(a.close)
+        self.addCleanup(b.close)
+        cases = {
+            "lock": (lock.acquire, lock.release),
+            "lock below C": (lambda: list(map(lock.acquire, [True])), lock.release),
+            "condition": (semaphore.acquire, semaphore.release),
+            "queue": (simple_queue.get, lambda: simple_queue.put(1)),
+            "socket": (lambda: a.recv(1), lambda: b.send(b"x")),
+            "select": (lambda: (select.select([a], [], []), a.recv(1)), lambda: b.send(b"x")),
+        }
+        for name, (block, release) in cases.items():
+            with self.subTest(name):
+                self.check_goes_on(block, release)
+            with self.subTest(name, pinned=True):
+                self.check_goes_on(self.pinned(block), release)
+
+    @staticmethod
+    def pinned(block):
+        def run():
+            with pin():
+                block()
+        return run
 
 
 class BlockingCallTests(BlockingCalls, InterruptCase, SocketTestCase):
