@@ -301,6 +301,15 @@ add_pins(struct _PyVThread_Object *o, void *dict)
     if (n == 0) {
         return 0;
     }
+    // Objects in two directories may have one name.
+    PyObject *before;
+    if (PyDict_GetItemStringRef(dict, o->name, &before) < 0) {
+        return -1;
+    }
+    if (before != NULL) {
+        n += PyLong_AsUnsignedLongLong(before);
+        Py_DECREF(before);
+    }
     PyObject *value = PyLong_FromUnsignedLongLong(n);
     int res = value == NULL ? -1 : PyDict_SetItemString(dict, o->name, value);
     Py_XDECREF(value);

@@ -57,8 +57,8 @@ def set_pin_handler(func):
     threading.Thread or None, a str such as "foreign native frame (libffi.so.8)", and a
     traceback.StackSummary of the thread's Python frames when the wait began, innermost
     last.  At most ten pins a second are reported; stats()['pins'] and
-    stats()['pinned_by'] count all.  What *func* raises goes to
-    threading.excepthook.  None ends the reports.
+    stats()['pinned_by'] count all.  What *func* raises, SystemExit included, goes to
+    threading.excepthook, and the reports go on.  None ends them.
 
     ``python -X virtual_threads_trace_pins`` prints them to stderr.
 
@@ -95,20 +95,28 @@ def _next_pin():
                 return pin, _handler
 
 
+def _report_next():
+    # False for the end.  A function, so that nothing is kept alive until the next one.
+    found = _next_pin()
+    if found is None:
+        return False
+    (thread, reason, library, stack), handler = found
+    if library is not None:
+        reason = f"{reason} ({library})"
+    stack = traceback.StackSummary.from_list(
+        (file, line, function, None) for file, line, function in stack)
+    handler(thread, reason, stack)
+    return True
+
+
 def _report():
-    while (found := _next_pin()) is not None:
-        (thread, reason, library, stack), handler = found
-        if library is not None:
-            reason = f"{reason} ({library})"
-        stack = traceback.StackSummary.from_list(
-            (file, line, function, None) for file, line, function in stack)
+    goes_on = True
+    while goes_on:
         try:
-            handler(thread, reason, stack)
-        except Exception:
-            threading.excepthook(threading.ExceptHookArgs(
-                (*sys.exc_info(), threading.current_thread())))
-        # Nothing is kept alive until the next one.
-        del found, thread, stack, handler
+            goes_on = _report_next()
+        except BaseException:
+            # Without this thread a handler that is set later would not be called, either.
+            Thread._invoke_excepthook(threading.current_thread())
 
 
 def _after_fork_in_child():

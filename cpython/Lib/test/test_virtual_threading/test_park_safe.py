@@ -2,7 +2,9 @@
 
 import functools
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -11,8 +13,8 @@ from test.support import requires_subprocess
 from test.support.script_helper import assert_python_ok
 from test.test_virtual_threading import foreign
 from test.test_virtual_threading.util import CollectorBeside, TestCase
-from virtual_threading import (declare_park_safe, park_safe_modules, set_pin_handler,
-                               spawn, stats, yield_now)
+from virtual_threading import (Interrupted, declare_park_safe, park_safe_modules,
+                               set_pin_handler, spawn, stats, yield_now)
 
 # Less than the carriers there may be: those that are pinned hold one each.
 PINNED = 12
@@ -56,6 +58,18 @@ class DeclareTests(ForeignTestCase):
         module = self.make('vt_not_declared')
         self.check_pins(module.call, os.path.basename(module.__file__))
         self.assertNotIn('vt_not_declared', park_safe_modules())
+
+    def test_two_of_one_name(self):
+        # In two directories: stats() tells them by the name of the file, and counts both.
+        path = builder.build('vt_twice')
+        with tempfile.TemporaryDirectory() as directory:
+            other_path = shutil.copy(path, directory)
+            modules = [builder.load(path, 'vt_here.vt_twice'),
+                       builder.load(other_path, 'vt_there.vt_twice')]
+        for module in modules:
+            self.addCleanup(sys.modules.pop, module.__name__)
+            self.check_pins(module.call, os.path.basename(path))
+        self.assertGreaterEqual(stats()['pinned_by'][os.path.basename(path)], 2 * PINNED)
 
     def test_declared(self):
         module = self.make('vt_declared')
@@ -242,6 +256,29 @@ class HandlerTests(ForeignTestCase):
         self.wait_until(lambda: len(self._failures) >= 2, "both errors")
         failures, self._failures = self._failures, []
         self.assertIn("from the handler", failures[0])
+
+    def test_handler_that_ends_its_thread(self):
+        # That thread is not the program's: the reports go on, also to a handler that is set later.
+        library = self.make('vt_exiting')
+
+        def check(exc):
+            def handler(*args):
+                event.set()
+                if exc is not None:
+                    raise exc
+
+            event = self.make_event()
+            set_pin_handler(handler)
+            self.join([self.pin_until(event, library)])
+
+        for exc in SystemExit, Interrupted, KeyboardInterrupt, None:
+            check(exc)
+        set_pin_handler(None)
+        # As threads that end by them: the hook of TestCase does not count SystemExit.
+        self.wait_until(lambda: len(self._failures) >= 2, "both errors")
+        failures, self._failures = self._failures, []
+        self.assertIn("Interrupted", failures[0])
+        self.assertIn("KeyboardInterrupt", failures[-1])
 
     def test_replaced(self):
         library = self.make('vt_replaced')
