@@ -21,6 +21,7 @@
 #include "pycore_gc.h"              // _PyGC_ImmortalizeDeferredObjects()
 #include "pycore_initconfig.h"
 #include "pycore_lock.h"
+#include "pycore_pyerrors.h"        // _PyErr_FormatFromCause()
 #include "pycore_pylifecycle.h"
 #include "pycore_pystate.h"
 #include "pycore_runtime.h"
@@ -47,7 +48,7 @@ static struct {
     int started;                    // atomic
     int closed;                     // atomic; no thread can be started any more
     bool all_virtual;               // set at start-up
-    int parallelism;                // under mutex; 0: not configured
+    int parallelism;                // under mutex; 0: not configured, and not started
     int max_carriers;               // under mutex; 0: not configured
     PyInterpreterState *interp;
     sigset_t signals;               // the mask of the thread that started it
@@ -248,7 +249,8 @@ _PyCarrier_Configure(int parallelism, int max_carriers)
     }
     else {
         if (pool.started) {
-            int err = cpool_configure(parallelism, max_carriers);
+            // Both: the default of max_carriers goes with parallelism.
+            int err = cpool_configure(p, m);
             if (err < 0) {
                 errno = -err;
                 PyErr_SetFromErrno(PyExc_OSError);
@@ -353,10 +355,14 @@ start_pool(PyInterpreterState *interp)
     };
     int res = cpool_start(&host, &config);
     if (res < 0) {
+        // What threading raises when the system refuses a thread, and what it has refused.
         errno = -res;
         PyErr_SetFromErrno(PyExc_OSError);
+        _PyErr_FormatFromCause(PyExc_RuntimeError, "can't start new thread");
         return -1;
     }
+    // From here on it does not follow the affinity mask.
+    pool.parallelism = parallelism;
     _Py_atomic_store_int_release(&pool.started, 1);
     return 0;
 }

@@ -1,11 +1,13 @@
 """yield_now, pin, configure, stats."""
 
+import os
 import re
 import sys
 import threading
 import unittest
 
 import virtual_threading
+from test import support
 from test.support.script_helper import assert_python_ok
 from test.test_virtual_threading.util import TestCase
 from virtual_threading import configure, pin, spawn, stats, yield_now
@@ -108,6 +110,60 @@ class ConfigureTests(TestCase):
         configure()
         self.assertEqual(stats()['parallelism'], before)
 
+    def test_max_carriers_follows_parallelism(self):
+        # It is no less than parallelism, before the first thread and after; nor is one that was
+        # set, but what is asked for together has to fit.
+        for start in "pass", "virtual_threading.spawn(int).join()":
+            with self.subTest(start):
+                assert_python_ok('-c', f"""if True:
+                    import virtual_threading
+                    from virtual_threading import configure, stats
+
+                    def check(parallelism, max_carriers):
+                        found = stats()
+                        assert found['parallelism'] == parallelism, found
+                        assert found['max_carriers'] == max_carriers, found
+
+                    def check_error(**kwargs):
+                        before = stats()
+                        try:
+                            configure(**kwargs)
+                        except ValueError:
+                            check(before['parallelism'], before['max_carriers'])
+                        else:
+                            raise AssertionError(kwargs)
+
+                    {start}
+                    configure(parallelism=300)
+                    check(300, 300)
+                    configure(parallelism=2)
+                    check(2, 256)
+                    check_error(parallelism=300, max_carriers=200)
+                    check_error(parallelism=1025)
+                    check_error(max_carriers=1)
+                    configure(max_carriers=3)
+                    check(2, 3)
+                    configure(parallelism=4)
+                    check(4, 4)
+                    configure(parallelism=1)
+                    check(1, 3)
+                    assert virtual_threading.Thread(target=int).start() is None
+                    """)
+
+    @unittest.skipUnless(hasattr(os, 'sched_setaffinity'), "needs os.sched_setaffinity()")
+    def test_affinity_changes_after_the_start(self):
+        # What was its default stays: configure(max_carriers=...) does not change it.
+        assert_python_ok('-c', """if True:
+            import os, virtual_threading
+            virtual_threading.spawn(int).join()
+            before = virtual_threading.stats()['parallelism']
+            os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+            virtual_threading.configure(max_carriers=300)
+            found = virtual_threading.stats()
+            assert found['parallelism'] == before, (before, found)
+            assert found['max_carriers'] == 300, found
+            """)
+
     def test_grow_and_shrink(self):
         barrier = threading.Barrier(20)
         for parallelism in (1, 4, 2, 8, 1):
@@ -168,14 +224,17 @@ class StatsTests(TestCase):
     def test_keys_and_types(self):
         self.call(int)
         found = stats()
-        self.assertLessEqual(self.KEYS, set(found))
-        self.assertLessEqual(set(re.findall("'(.+?)'", stats.__doc__ or "")), self.KEYS)
+        self.assertEqual(set(found), self.KEYS)
         for key in self.KEYS - self.DICTS:
             self.assertIs(type(found[key]), int, key)
         for key in self.DICTS:
             for name, count in found[key].items():
                 self.assertIs(type(name), str, key)
                 self.assertIs(type(count), int, key)
+
+    @support.requires_docstrings
+    def test_docstring(self):
+        self.assertEqual(set(re.findall("'(.+?)'", stats.__doc__)), set(stats()))
 
     def test_counts(self):
         event = self.make_event()

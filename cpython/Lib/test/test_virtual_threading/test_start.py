@@ -21,6 +21,38 @@ def names(frame):
     return found
 
 
+class FirstStartTests(unittest.TestCase):
+
+    def test_no_descriptors(self):
+        # The pool needs some.  The error is that of threading, and what it is about; when there
+        # are some again, the same thread can be started.
+        script_helper.assert_python_ok('-c', """if True:
+            import errno, os, resource, virtual_threading
+
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (20, hard))
+            taken = []
+            try:
+                while True:
+                    taken.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                pass
+            thread = virtual_threading.Thread(target=int)
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                error = exc
+            for fd in taken:
+                os.close(fd)
+            assert str(error) == "can't start new thread", error
+            assert isinstance(error.__cause__, OSError), error.__cause__
+            assert error.__cause__.errno == errno.EMFILE, error.__cause__
+            assert thread.ident is None
+            thread.start()
+            thread.join()
+            """)
+
+
 class StartTests(TestCase):
 
     def frames(self, thread_class=Thread, **kwargs):
