@@ -173,6 +173,7 @@ cpool_pinned_begin(const char *reason)
     }
     struct cpool_slot *s = CPOOL__LOAD(&c->slot);
     CPOOL__COUNT(s, pins);
+    CPOOL__STORE(&t->reason, reason);   /* whoever sees PINNED sees it, by the release   */
     atomic_fetch_add_explicit(&t->word, (uint64_t)CPOOL_PINNED - CPOOL_RUNNING,
                               memory_order_acq_rel);
     begin(c, reason);

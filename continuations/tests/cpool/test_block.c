@@ -59,6 +59,7 @@ test_handoff(void (*body)(struct work *), int readers)
     if (body == reads_pinned) {
         CHECK_EQ(stats.pins, readers);
         CHECK_EQ(cpool_task_state(&r[0]->task), CPOOL_PINNED);
+        CHECK(strcmp(cpool_task_reason(&r[0]->task), "a pin") == 0);
         char *text = NULL;
         size_t size;
         FILE *f = open_memstream(&text, &size);

@@ -12,6 +12,7 @@ for, and the dump of another process.
 import _vthread
 import collections
 import json
+import operator
 import sys
 import threading
 import time
@@ -22,8 +23,13 @@ __all__ = ['dump']
 def dump(file=None, *, format="text"):
     """Write all virtual threads that have started and not ended to *file*.
 
-    *file* is a text file, sys.stderr by default.  *format* is "text" or "json".
-    Stacks have the innermost call last, as tracebacks do.
+    *file* is a text file, sys.stderr by default.  *format* is "text" or "json"; ValueError
+    is raised for another one.  Stacks have the innermost call last, as tracebacks do.
+
+    All threads of the interpreter are stopped while the stacks are read, for a time
+    proportional to the number of virtual threads and the depth of their stacks; they run
+    again while the file is written.  Characters that the file's encoding does not have are
+    written as backslash escapes.
     """
     if format not in _FORMATS:
         accepted = " or ".join(map(repr, _FORMATS))
@@ -41,16 +47,31 @@ def _has_ended(thread):
     return thread is not None and thread._handle.is_done()
 
 
+def _text(obj, path):
+    # An attribute as an exact str; None if there is none.  The names of a program may be
+    # anything, and one that fails must not keep the other threads from being seen.
+    try:
+        value = operator.attrgetter(path)(obj)
+        return None if value is None else str.__str__(str(value))
+    except Exception:
+        return None
+
+
 def _name(ident, thread):
     if thread is None:
         # A threading.Thread of a program in which all threads are virtual.
         thread = threading._active.get(ident)
-    return getattr(thread, 'name', None) or f"Thread at {ident:#x}"
+    return _text(thread, 'name') or f"Thread at {ident:#x}"
 
 
 def _scope(thread):
     # Of a child of a TaskScope, the scope's name.
-    return getattr(getattr(thread, '_scope', None), 'name', None)
+    return _text(thread, '_scope.name')
+
+
+def _encodable(text, file):
+    encoding = getattr(file, 'encoding', None) or 'utf-8'
+    return text.encode(encoding, 'backslashreplace').decode(encoding)
 
 
 def _write_text(file, threads, stats, now):
@@ -69,9 +90,10 @@ def _write_text(file, threads, stats, now):
         scope = _scope(thread)
         if scope is not None:
             what += f", in scope {scope!r}"
-        file.write(f'\n"{_name(ident, thread)}" {ident:#x} {what}\n')
-        for filename, line, function in stack:
-            file.write(f'  File "{filename}", line {line}, in {function}\n')
+        lines = [f'\n"{_name(ident, thread)}" {ident:#x} {what}\n']
+        lines += [f'  File "{filename}", line {line}, in {function}\n'
+                  for filename, line, function in stack]
+        file.write(_encodable("".join(lines), file))
 
 
 def _write_json(file, threads, stats, now):
