@@ -66,6 +66,12 @@ class Task(Future):
         """Whether it has been started and has not ended."""
         return self._thread is not None and not self.done()
 
+    def __repr__(self):
+        # The future itself says "pending" up to the end: a running one could not be cancelled.
+        if self.running():
+            return f"<{type(self).__name__} at {id(self):#x} state=running>"
+        return super().__repr__()
+
     def cancel(self):
         """Cancel it if it waits for its turn, or else interrupt its thread.
 

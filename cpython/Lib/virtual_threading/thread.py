@@ -123,7 +123,10 @@ class Thread(_vthread.Thread, threading.Thread):
         Returns whether the thread has not ended yet.  RuntimeError is raised before start(),
         TypeError for anything but an exception.  Does not block.
         """
-        ident = self._handle.ident
+        try:
+            ident = self._handle.ident
+        except AttributeError:
+            raise RuntimeError("Thread.__init__() not called") from None
         if not ident:
             raise RuntimeError("cannot interrupt thread before it is started")
         return _vthread.interrupt(ident, self, exc)

@@ -123,6 +123,15 @@ class ExecutorTests(TestCase):
         with VirtualThreadPoolExecutor() as executor:
             self.assertEqual(asyncio.run(main(executor)), [8, True])
 
+    def test_default_executor_of_asyncio(self):
+        # docs/LIMITS.md says what to do instead, and has no such entry when asyncio takes it.
+        async def main(executor):
+            with self.assertRaisesRegex(TypeError, "ThreadPoolExecutor instance"):
+                asyncio.get_running_loop().set_default_executor(executor)
+
+        with VirtualThreadPoolExecutor() as executor:
+            asyncio.run(main(executor))
+
     def test_names(self):
         def name():
             return threading.current_thread().name

@@ -380,6 +380,16 @@ class ScopeTests(ScopeTestCase):
             self.assertEqual(done, {task})
             self.wait_for(event)
 
+    @both
+    def test_repr(self):
+        with TaskScope(max_concurrency=1) as scope:
+            task, waiting = scope.spawn(sleep), scope.spawn(int)
+            self.assertRegex(repr(task), "^<Task at 0x[0-9a-f]+ state=running>$")
+            self.assertIn("state=pending", repr(waiting))
+            task.cancel()
+        self.assertIn("state=cancelled", repr(task))
+        self.assertIn("state=finished returned int", repr(waiting))
+
     def test_many(self):
         # Those that have ended are forgotten before the block's end.
         with TaskScope() as scope:

@@ -75,6 +75,22 @@ class ThreadTests(TestCase):
         self.join([thread])
         self.assertTrue(thread.virtual)
 
+    def test_other_bases(self):
+        class Mixin:
+            pass
+
+        class Mixed(Mixin, Thread):
+            pass
+
+        seen = []
+        thread = Mixed(target=seen.append, args=(1,))
+        thread.start()
+        self.join([thread])
+        self.assertEqual(seen, [1])
+        for base in dict, list, Exception:
+            with self.subTest(base), self.assertRaisesRegex(TypeError, "lay-out conflict"):
+                type("Conflicting", (Thread, base), {})
+
     def test_init_not_called(self):
         class Forgetful(Thread):
             def __init__(self):
@@ -83,6 +99,7 @@ class ThreadTests(TestCase):
         thread = Forgetful()
         self.assertRaisesRegex(RuntimeError, "__init__", thread.start)
         self.assertRaisesRegex(RuntimeError, "__init__", thread.join)
+        self.assertRaisesRegex(RuntimeError, "__init__", thread.interrupt)
         with self.assertRaisesRegex(RuntimeError, "__init__"):
             thread.daemon = True
 
