@@ -7,7 +7,7 @@
 # When nothing is missing, this prints nothing and takes a fraction of a second.
 #
 #   (no argument)       what the build needs
-#   --with-test-tools   also what some tests use; without them they say what they skip
+#   --with-test-tools   also what some checks use; see test_packages for what is lost without
 #   --check-tools       look for git and python3 only; install nothing
 set -euo pipefail
 
@@ -28,10 +28,11 @@ build_packages=(
     libsqlite3-dev libreadline-dev libncurses-dev libgdbm-dev
     libgdbm-compat-dev uuid-dev tk-dev libjemalloc-dev
 )
-# gdb: stacks of a test that hangs.  python3-venv: numpy's.  universal-ctags: where C
-# functions begin and end; check-blocking fails without it.  redis-tools, xvfb: programs of
-# ci/check-programs.  The others: the library's tests.
-# Where these cannot be installed, the tests say what they skip.
+# gdb: native stacks of a test that hangs; without it the report has none.  valgrind, clang,
+# and qemu-user with its compiler: the library's tests, which ci/lib.sh runs where these are,
+# and names where they are not.  Without the others the checks that use them fail:
+# python3-venv (numpy's), universal-ctags (where C functions begin and end: check-blocking),
+# redis-tools and xvfb (programs of ci/check-programs).
 test_packages=(gdb valgrind clang python3-venv universal-ctags redis-tools xvfb)
 if [ "$machine" = x86_64 ]; then
     test_packages+=(qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
@@ -93,7 +94,7 @@ if [ ${#missing[@]} -gt 0 ]; then
         as_root=(sudo -n)
     elif check_tools gcc make cmake ninja git xz python3 && [ "$mode" = --with-test-tools ] &&
             [ "$(only_for_tests)" = "${missing[*]}" ]; then
-        echo "build.sh: not installed, some tests will be skipped: ${missing[*]}" >&2
+        echo "build.sh: not installed, some checks will fail or be left out: ${missing[*]}" >&2
         exit 0
     else
         stop "packages are missing; type: sudo apt-get install -y ${missing[*]}"
