@@ -49,6 +49,14 @@ class SwitchTests(unittest.TestCase):
         self.assertFalse(self.show('-E', __cleanenv=False,
                                    PYTHON_VIRTUAL_THREADS='1')[0])
 
+    def test_help(self):
+        # CPython's test_cmd_line sees to the order.
+        rc, out, err = assert_python_ok('--help-xoptions')
+        for option in '-X virtual_threads[=N]: ', '-X virtual_threads_trace_pins: ':
+            self.assertIn(f'\n{option}', out.decode())
+        rc, out, err = assert_python_ok('--help-env')
+        self.assertIn('\nPYTHON_VIRTUAL_THREADS: ', out.decode())
+
     def test_bad_values(self):
         for value in ('-1', 'x', '1.5', '1x', ' ', '99999999999999999999', '='):
             with self.subTest(value):
