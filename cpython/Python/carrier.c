@@ -52,7 +52,68 @@ static struct {
     int max_carriers;               // under mutex; 0: not configured
     PyInterpreterState *interp;
     sigset_t signals;               // the mask of the thread that started it
+    unsigned long main;             // the thread that will finalize the process
+    bool leaves;                    // in a child that another thread has forked
+    int threads;                    // atomic, if it leaves: spawned, or LEFT
 } pool;
+
+// --- The pool of a child that ends by itself --------------------------------------------------
+//
+// A child that was not forked in the main thread finalizes nothing.  On stock it ends when its
+// last OS thread does, daemons included, with status 0: that is libc's doing.  Carriers would
+// stay for ever.  So there the pool is vacated whenever the last virtual thread has ended, and
+// reopened for the next one; what it is that ends last needs no case of its own.
+//
+//      threads     n -> n + 1      enter: a thread is about to be spawned
+//                  n -> n - 1      leave: it has ended
+//                  0 -> LEFT       leave, by whoever has made it 0; who then vacates the pool
+//                  LEFT -> 1       reenter, when the pool is open again
+//
+// Housekeepers count: one that is mounted then could hang, as at a stop, and its OS thread too.
+
+#define LEFT (-1)
+
+// Keeps the pool up until leave(); false if it has left.
+static bool
+enter(void)
+{
+    if (!pool.leaves) {
+        return true;
+    }
+    int n = _Py_atomic_load_int(&pool.threads);
+    while (n != LEFT) {
+        if (_Py_atomic_compare_exchange_int(&pool.threads, &n, n + 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The mutex is held.  Brings the pool back if it has left; detached, as carriers attach once
+// more before they end.
+static void
+reenter(void)
+{
+    if (!enter()) {
+        Py_BEGIN_ALLOW_THREADS
+        cpool_reopen();
+        Py_END_ALLOW_THREADS
+        _Py_atomic_store_int(&pool.threads, 1);
+    }
+}
+
+// On a carrier, for which who reopens the pool waits, or under the mutex: else the pool could be
+// open again when it is vacated here.
+static void
+leave(void)
+{
+    int none = 0;
+    if (pool.leaves && _Py_atomic_add_int(&pool.threads, -1) == 1
+        && _Py_atomic_compare_exchange_int(&pool.threads, &none, LEFT))
+    {
+        cpool_vacate();
+    }
+}
 
 // --- Housekeeping -----------------------------------------------------------------------------
 
@@ -99,10 +160,14 @@ idle(struct cpool_carrier *c)
     if (!(breaker & _PY_EVAL_EXPLICIT_MERGE_BIT) || vt == NULL) {
         return 0;                   // without a thread the next collection merges
     }
+    if (!enter()) {
+        return 0;
+    }
     os->housekeeper = NULL;
     _PyVThread_Publish(vt);
     if (cpool_spawn(&vt->task) < 0) {
         _PyVThread_Free(vt);
+        leave();
         return 0;
     }
     return 1;
@@ -149,6 +214,13 @@ carrier_end(struct cpool_carrier *c)
 }
 
 static void
+finished(struct cpool_carrier *c, struct cpool_task *t)
+{
+    _PyVThread_Free(_PyVThread_FromTask(t));
+    leave();
+}
+
+static void
 preempt(struct cpool_carrier *c, struct cpool_task *t)
 {
     struct _PyVThread *vt = _PyVThread_FromTask(t);
@@ -172,7 +244,7 @@ static const struct cpool_host host = {
     .mount = _PyVThread_Mount,
     .unmount = _PyVThread_Unmount,
     .run = _PyVThread_RunTask,
-    .finished = _PyVThread_Finished,
+    .finished = finished,
     .preempt = preempt,
     .idle = idle,
     .overdue = _PyVThread_Overdue,
@@ -250,7 +322,9 @@ _PyCarrier_Configure(int parallelism, int max_carriers)
     else {
         if (pool.started) {
             // Both: the default of max_carriers goes with parallelism.
+            reenter();
             int err = cpool_configure(p, m);
+            leave();
             if (err < 0) {
                 errno = -err;
                 PyErr_SetFromErrno(PyExc_OSError);
@@ -283,6 +357,9 @@ PyStatus
 _PyVThread_Init(PyInterpreterState *interp)
 {
     pool.closed = 0;
+    if (_Py_IsMainInterpreter(interp)) {
+        pool.main = PyThread_get_thread_ident();
+    }
     const PyConfig *config = _PyInterpreterState_GetConfig(interp);
     // The environment first, so that the command line wins.
     const char *env = config->use_environment ? getenv("PYTHON_VIRTUAL_THREADS") : NULL;
@@ -392,6 +469,25 @@ _PyCarrier_EnsurePool(PyInterpreterState *interp)
     return res;
 }
 
+int
+_PyCarrier_Spawn(struct _PyVThread *vt)
+{
+    if (!enter()) {
+        PyMutex_Lock(&pool.mutex);
+        reenter();
+        PyMutex_Unlock(&pool.mutex);
+    }
+    if (cpool_spawn(&vt->task) == 0) {
+        return 0;
+    }
+    PyMutex_Lock(&pool.mutex);
+    leave();
+    PyMutex_Unlock(&pool.mutex);
+    // As threading says it when the OS has no thread to give.
+    PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
+    return -1;
+}
+
 // A thread that is started from now on, by an atexit function or a daemon, might never run:
 // nobody waits for it.
 void
@@ -472,10 +568,18 @@ _PyVThread_AfterForkChild(PyThreadState *tstate)
             has_own_mask = true;
         }
         cpool_after_fork_child();
-        _PyVThread_ForkedIn(survivor);
     }
     else {
         cont_after_fork_child();    // continuations need no pool
     }
     _PyVThread_SlabAfterFork(survivor);
+    if (survivor != NULL) {
+        // It is the child's main thread, for which signals are: one that comes ends the system
+        // call in which an OS thread blocks, but wakes no parked thread.
+        survivor->is_main = true;
+    }
+    pool.leaves = PyThread_get_thread_ident() != pool.main;
+    if (pool.threads != LEFT) {
+        pool.threads = survivor != NULL;
+    }
 }

@@ -4,7 +4,8 @@
  *      _PyVThread_Spawn     into the pool; from now on the thread owns itself
  *      run_task             on its own stack: the body, which attaches and in the end calls
  *                           PyThreadState_Clear and _PyThreadState_DeleteCurrent
- *      finished             on its carrier's stack, its own being left for good: memory back
+ *      finished             on its carrier's stack, its own being left for good (carrier.c):
+ *                           memory back
  *
  * Never here: waiting (vthread_park.c) and the fields of the thread state (vthread_mount.c).
  */
@@ -64,13 +65,7 @@ _PyVThread_Spawn(PyThreadState *tstate, void (*run)(void *), void *arg)
     struct _PyVThread *vt = _PyVThread_FromState(tstate);
     vt->run = run;
     vt->run_arg = arg;
-    int res = cpool_spawn(&vt->task);
-    if (res < 0) {
-        // As threading says it when the OS has no thread to give.
-        PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
-        return -1;
-    }
-    return 0;
+    return _PyCarrier_Spawn(vt);
 }
 
 int
@@ -150,46 +145,6 @@ _PyVThread_RunTask(struct cpool_task *t)
         _PyOSThread_UnpinCurrent(_PyOSThread_GetCurrent());
     }
     _PyVThread_Attaching();
-}
-
-// A child that was forked in a virtual thread has that thread alone, on a carrier.  When its
-// last thread ends the process does, with status 0, as when a platform thread has forked:
-// no OS thread is left there, but carriers stay.
-static struct {
-    struct _PyVThread *thread;      // that thread, until it has ended
-    bool ended;
-} forked;
-
-void
-_PyVThread_ForkedIn(struct _PyVThread *vt)
-{
-    forked.thread = vt;
-    forked.ended = false;
-    if (vt != NULL) {
-        // It is the child's main thread, for which signals are: one that comes ends the system
-        // call in which an OS thread blocks, but wakes no parked thread.
-        vt->is_main = true;
-    }
-}
-
-static int
-is_thread(struct _PyVThread *vt, void *arg)
-{
-    return vt->continuation == NULL;
-}
-
-void
-_PyVThread_Finished(struct cpool_carrier *c, struct cpool_task *t)
-{
-    struct _PyVThread *vt = _PyVThread_FromTask(t);
-    _PyVThread_Free(vt);
-    if (vt == forked.thread) {
-        forked.thread = NULL;
-        forked.ended = true;
-    }
-    if (forked.ended && !_PyVThread_ForEach(is_thread, NULL)) {
-        exit(0);
-    }
 }
 
 int

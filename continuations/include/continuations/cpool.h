@@ -183,6 +183,14 @@ int cpool_configure(int parallelism, int max_carriers);
  * Called from an OS thread outside of the pool.  Blocks: OS thread. */
 int cpool_stop(int64_t deadline);
 
+/* The pool has no task: lets all of its OS threads end, and takes no spawn until it is
+ * reopened, by an OS thread outside; it is then as before its first spawn.  In between all
+ * stays as it is, for those who have just woken the last task and look at the pool yet.
+ * Whoever reopens has seen to it that nobody will vacate but those carriers that still have
+ * to end; for these it waits.  Blocks: no (vacate), OS thread (reopen). */
+void cpool_vacate(void);
+void cpool_reopen(void);
+
 /* In the child of a fork: forgets all carriers and tasks but the calling one's (a
  * carrier with a mounted task survives as the pool's only carrier; called from any
  * other OS thread, the pool is as before its first spawn). */

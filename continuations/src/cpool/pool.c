@@ -1,4 +1,4 @@
-/* The pool as a whole: start, configure, stop, fork.
+/* The pool as a whole: start, configure, stop, vacate, fork.
  *
  *                    outside OS threads        monitor (no slot)
  *                          | spawn                | preempts, hands off
@@ -230,6 +230,29 @@ wait_until(_Atomic uint32_t *word, uint32_t value, int64_t deadline)
     return true;
 }
 
+void
+cpool_vacate(void)
+{
+    struct cpool__pool *p = &cpool__pool;
+    cpool__lock(&p->lock);              /* no carrier is being made now, or later      */
+    /* seq_cst: partner end() in block.c, cpool__sleep */
+    if (CPOOL__LOAD(&p->life) == CPOOL__UP) {
+        atomic_store(&p->life, CPOOL__STOPPING);
+    }
+    cpool__unlock(&p->lock);
+    cpool__full_fence();
+    wake_everybody(p);
+}
+
+void
+cpool_reopen(void)
+{
+    struct cpool__pool *p = &cpool__pool;
+    (void)wait_until(&p->alive, 0, CPOOL_FOREVER);
+    (void)wait_until(&p->nap, CPOOL__NAP_ABSENT, CPOOL_FOREVER);
+    atomic_store(&p->life, CPOOL__UP);
+}
+
 int
 cpool_stop(int64_t deadline)
 {
@@ -237,13 +260,8 @@ cpool_stop(int64_t deadline)
     if (CPOOL__LOAD(&p->life) == CPOOL__DOWN) {
         return 0;
     }
-    cpool__lock(&p->lock);              /* no carrier is being made now, or later      */
-    /* seq_cst: partner end() in block.c, cpool__sleep */
-    atomic_store(&p->life, CPOOL__STOPPING);
     atomic_store(&p->gave_up, false);
-    cpool__unlock(&p->lock);
-    cpool__full_fence();
-    wake_everybody(p);
+    cpool_vacate();
     if (!wait_until(&p->alive, 0, deadline)
         || !wait_until(&p->nap, CPOOL__NAP_ABSENT, deadline)) {
         /* The host will go on to take itself apart: ask nothing of it any more. */

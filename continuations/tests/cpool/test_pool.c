@@ -200,6 +200,53 @@ yields(struct work *w)
     }
 }
 
+/* The last task that ends has all OS threads end, its carrier's included. */
+static void
+vacates_at_its_end(struct cpool_carrier *c, struct cpool_task *t)
+{
+    struct work *w = (struct work *)t;
+    atomic_uint *left = w->arg;
+    bool last = atomic_fetch_sub(left, 1) == 1;
+    if (last) {
+        cpool_vacate();
+    }
+    test_done(c, t);
+}
+
+static void
+test_vacate(void)
+{
+    enum { N = 20 };
+    struct cpool_host host = test_host;
+    struct cpool_config config = test_config(3);
+    host.finished = vacates_at_its_end;
+    start_host(&host, &config);
+    for (uint32_t round = 1; round <= 100; round++) {
+        atomic_uint left = N;
+        struct cpool_stats stats;
+        for (int i = 0; i < N; i++) {
+            go_and_forget(i % 4 == 0 ? yields : nothing, &left);
+        }
+        wait_finished(round * N);
+        struct work *late = work_new(nothing, &left);
+        CHECK_EQ(cpool_spawn(&late->task), -EAGAIN);
+        free(late);
+        if (round % 10 == 0) {          /* it need not be opened to be stopped         */
+            stop();
+            start_host(&host, &config);
+            test_finished = round * N;
+            continue;
+        }
+        cpool_reopen();
+        CHECK_EQ(test_begun, test_ended);
+        cpool_get_stats(&stats);
+        CHECK_EQ(stats.carriers, 0);
+        CHECK_EQ(atomic_load(&cpool__pool.spinning), 0);
+        CHECK_EQ(cpool_configure(round % 3 + 1, 0), 0);
+    }
+    stop();
+}
+
 static void
 test_configure(void)
 {
@@ -283,6 +330,7 @@ main(void)
     test_stop(1);
     test_stop(3);
     test_stop_running();
+    test_vacate();
     test_configure();
     test_failing_threads();
     test_stop_blocked();

@@ -15,9 +15,5 @@ void _PyVThread_Prepare(struct _PyVThread *vt, PyInterpreterState *interp);
 void _PyVThread_Publish(struct _PyVThread *vt);
 // The body, on the thread's own stack.
 void _PyVThread_RunTask(struct cpool_task *t);
-// On the carrier's stack, after the thread has left its own for good.
-void _PyVThread_Finished(struct cpool_carrier *c, struct cpool_task *t);
-// In a forked child: vt, the thread that forked, is the only one; NULL if a platform thread is.
-void _PyVThread_ForkedIn(struct _PyVThread *vt);
 
 #endif   // !Py_INTERNAL_VTHREAD_LIFE_H

@@ -99,7 +99,7 @@ struct _PyVThread {
     struct _PyContinuation *continuation;   // N: whose state this is, if it is no thread at all
     uintptr_t seen_version;         // N, T: instrumentation version of the code of its frames
     int pins;                       // T: depth of pin()
-    bool is_main;                   // T: it has forked this process: pinned, see vthread.c
+    bool is_main;                   // T: it has forked this process: pinned, see carrier.c
     bool hidden;                    // N, T: the runtime's own, or has ended: in no list
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
@@ -259,6 +259,8 @@ void _PyVThread_EndPollInterrupt(struct _PyVThread *vt, int fd);
 
 // Makes the pool ready to run threads; -1 with an exception set.
 int _PyCarrier_EnsurePool(PyInterpreterState *interp);
+// Lets it run a thread; -1 with an exception set: vt is still the caller's.
+int _PyCarrier_Spawn(struct _PyVThread *vt);
 int _PyCarrier_Configure(int parallelism, int max_carriers);    // 0: leave; -1 with exception
 void _PyCarrier_GetConfig(int *all_virtual, int *parallelism, int *max_carriers);
 

@@ -125,6 +125,152 @@ class ForkTests(unittest.TestCase):
             spawn(run).join()
             """), ["parent"])
 
+    # How a child ends that was forked in a thread which returns: as on stock, with its last
+    # thread, daemons included, with status 0, and without the functions of atexit.
+    ENDS = """
+            import atexit
+            threading.excepthook = lambda args: None
+            STARTS = {"platform": threading.Thread, "virtual": Thread}
+
+            class Child:
+                # Forks in a thread of that kind, which calls func(self) in the child and
+                # returns, or raises what func raises.
+                def __init__(self, kind, func):
+                    self.told, self.say = os.pipe()     # from the child
+                    self.go_on, self.let = os.pipe()    # to the child
+                    thread = STARTS[kind](target=self.fork, args=(func,))
+                    thread.start()
+                    thread.join()
+                    os.close(self.say)
+
+                def fork(self, func):
+                    self.pid = os.fork()
+                    if self.pid == 0:
+                        atexit.register(self.tell, b"atexit")
+                        self.forker = threading.current_thread()
+                        func(self)
+
+                def tell(self, word):
+                    os.write(self.say, word + b" ")
+
+                # In the child, in a thread of its own: the one that forked has ended; and the
+                # process does not end before the parent has heard that.
+                def outlive(self):
+                    self.forker.join()
+                    self.tell(b"alone")
+                    os.read(self.go_on, 1)
+
+                def let_end(self):
+                    assert os.read(self.told, 6) == b"alone "
+                    os.write(self.let, b"x")
+
+                # What it has told since, when it has ended.
+                def end(self):
+                    with open(self.told, "rb") as file:
+                        words = file.read().decode().split()
+                    wait(self.pid)
+                    os.close(self.let)
+                    os.close(self.go_on)
+                    return words
+    """
+
+    def test_end_of_a_child(self):
+        self.assertEqual(self.run_ok(self.ENDS + """
+            import itertools
+
+            def work(child):
+                child.outlive()
+                child.tell(b"work")
+
+            def fork_and_start(forks, starts, daemon, raises):
+                def func(child):
+                    STARTS[starts](target=work, args=(child,), daemon=daemon).start()
+                    if raises is not None:
+                        raise raises
+
+                child = Child(forks, func)
+                child.let_end()
+                words = child.end()
+                assert words == ["work"], (forks, starts, daemon, raises, words)
+
+            for case in itertools.product(STARTS, STARTS, (False, True),
+                                          (None, SystemExit(3), ValueError())):
+                fork_and_start(*case)
+            print("end")
+            """), ["end"])
+
+    def test_end_of_a_child_without_threads(self):
+        self.assertEqual(self.run_ok(self.ENDS + """
+            beside = threading.Event()
+            thread = spawn(beside.wait)
+            for kind in STARTS:
+                print(Child(kind, lambda child: None).end())
+            beside.set()
+            thread.join()
+            """), ["[]", "[]"])
+
+    def test_end_of_a_child_with_executor_and_scope(self):
+        self.assertEqual(self.run_ok(self.ENDS + """
+            from concurrent.futures import VirtualThreadPoolExecutor
+
+            def executor(child):
+                VirtualThreadPoolExecutor().submit(child.tell, b"work")
+
+            def scope(child):
+                with virtual_threading.TaskScope() as scope:
+                    scope.spawn(child.tell, b"work")
+
+            for kind in STARTS:
+                print(*Child(kind, executor).end(), *Child(kind, scope).end())
+            """), ["work work"] * 2)
+
+    def test_child_starts_virtual_threads_again(self):
+        # Each time the last one has ended there are no carriers any more.
+        self.assertEqual(self.run_ok(self.ENDS + """
+            def work(child):
+                child.outlive()
+                found = []
+                for n in range(20):
+                    threads = [spawn(found.append, n) for _ in range(n % 3 + 1)]
+                    for thread in threads:
+                        thread.join()
+                    virtual_threading.configure(parallelism=n % 3 + 1)
+                child.tell(b"%d" % len(found))
+
+            def many(child):
+                for _ in range(3):
+                    threading.Thread(target=run_some, args=(child,)).start()
+
+            def run_some(child):
+                for _ in range(20):
+                    thread = spawn(yield_now)
+                    thread.join()
+                child.tell(b"many")
+
+            for kind in STARTS:
+                child = Child(kind, lambda child: threading.Thread(
+                    target=work, args=(child,)).start())
+                child.let_end()
+                print(*child.end())
+                print(*Child(kind, many).end())
+            """), ["39", "many many many"] * 2)
+
+    def test_end_of_a_grandchild(self):
+        # Forked where there is no pool, and where there is one.
+        self.assertEqual(self.run_ok(self.ENDS + """
+            def fork_again(child):
+                def work():
+                    for kind in STARTS:
+                        words = Child(kind, lambda child: spawn(child.tell, b"work")).end()
+                        child.tell(" ".join(words).encode())
+
+                for kind in STARTS:
+                    STARTS[kind](target=work).start()
+
+            for kind in STARTS:
+                print(*Child(kind, fork_again).end())
+            """), ["work work work work"] * 2)
+
     def test_grandchild(self):
         self.assertEqual(self.run_ok("""
             def child():
