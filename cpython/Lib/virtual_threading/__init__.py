@@ -11,7 +11,8 @@ platform thread can: what needs a lock there needs one here.
 is enough for a program written for threading.  Locks, queues, locals and hooks are the
 same objects in both modules, and one lock serves threads of both kinds.  What this
 module changes is Thread and Timer.  To make all threads of an unmodified program
-virtual, run it by ``python -X virtual_threads``.
+virtual, those of the children of multiprocessing included, run it by
+``python -X virtual_threads``.
 
 Without a virtual thread, nothing of the runtime exists: no OS thread is started and no
 call takes another way.

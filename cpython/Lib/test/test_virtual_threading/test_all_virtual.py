@@ -45,6 +45,30 @@ class SwitchTests(unittest.TestCase):
         self.assertEqual(self.show('-X', 'virtual_threads=3',
                                    PYTHON_VIRTUAL_THREADS='0'), (True, 3))
 
+    def test_children_of_multiprocessing(self):
+        # They are what the parent is, also where the environment says otherwise.
+        code = f"""if True:
+            import multiprocessing
+            for method in ("spawn", "forkserver"):
+                process = multiprocessing.get_context(method).Process(
+                    target=exec, args=({SHOW!r}, {{}}))
+                process.start()
+                process.join()
+            """
+
+        def show(*args, **env):
+            rc, out, err = assert_python_ok(*args, '-c', code, **env)
+            self.assertEqual(err, b"")
+            return out.decode().splitlines()
+
+        default = self.show()[1]
+        self.assertEqual(show(), [f"False {default}"] * 2)
+        self.assertEqual(show('-X', 'virtual_threads'), [f"True {default}"] * 2)
+        self.assertEqual(show('-X', 'virtual_threads=3'), ["True 3"] * 2)
+        self.assertEqual(show('-X', 'virtual_threads=0', PYTHON_VIRTUAL_THREADS='1'),
+                         [f"False {default}"] * 2)
+        self.assertEqual(show(PYTHON_VIRTUAL_THREADS='3'), ["True 3"] * 2)
+
     def test_environment_is_ignored_when_told_so(self):
         self.assertFalse(self.show('-E', __cleanenv=False,
                                    PYTHON_VIRTUAL_THREADS='1')[0])
