@@ -317,6 +317,67 @@ class ForkTests(unittest.TestCase):
             spawn(in_child, child).join()
             """), ["interrupted"] * 8)
 
+    def test_waits_go_on_after_signals(self):
+        # A signal ends the system call in which the child's main thread waits; its handler
+        # runs, and the wait goes on, until the handler makes it end.
+        self.assertEqual(self.run_ok("""
+            import fcntl, select, signal, socket, tempfile
+
+            def cases():
+                # (what waits, what lets that end)
+                lock = threading.Lock()
+                lock.acquire()
+                yield lock.acquire, lock.release
+                shared = multiprocessing.get_context("fork").Lock()
+                shared.acquire()
+                yield shared.acquire, shared.release
+                left, right = socket.socketpair()
+                for wait in ((lambda: left.recv(1)), (lambda: os.read(left.fileno(), 1)),
+                             (lambda: list(map(left.recv, [1])))):
+                    yield wait, lambda: right.send(b"x")
+                yield (lambda: select.select([left], [], [])), (lambda: right.send(b"x"))
+                files = [tempfile.TemporaryFile()]
+                files.append(open(f"/proc/self/fd/{files[0].fileno()}", "rb"))
+                fcntl.flock(files[0], fcntl.LOCK_EX)
+                yield ((lambda: fcntl.flock(files[1], fcntl.LOCK_EX)),
+                       (lambda: fcntl.flock(files[0], fcntl.LOCK_UN)))
+                for wait in (lambda pid: os.waitpid(pid, 0)), (lambda pid: os.wait()):
+                    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+                    yield (lambda: wait(process.pid)), process.stdin.close
+                signals = [signal.SIGUSR1]
+                signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+                yield ((lambda: signal.sigwaitinfo(signals)),
+                       (lambda: os.kill(os.getpid(), signal.SIGUSR1)))
+
+            seen = 0
+            release = None
+
+            def handler(*args):
+                global seen
+                seen += 1
+                if seen == 3:
+                    release()
+
+            def child():
+                global seen, release
+                signal.signal(signal.SIGALRM, handler)
+                for wait, release in cases():
+                    seen = 0
+                    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+                    wait()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    assert seen >= 3, seen
+                seen = 3
+                begun = time.monotonic()
+                signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+                time.sleep(0.1)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                assert seen > 3 and time.monotonic() - begun >= 0.1
+                print("end")
+
+            spawn(in_child, child).join()
+            """), ["end"])
+
     def test_many_forks(self):
         self.assertEqual(self.run_ok("""
             stop = threading.Event()

@@ -2,8 +2,12 @@
 
 import errno
 import fcntl
+import multiprocessing
 import os
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import unittest
@@ -11,7 +15,7 @@ from test import support
 from test.support import import_helper, os_helper, requires_subprocess
 from test.support.script_helper import assert_python_ok
 from test.test_virtual_threading import foreign
-from test.test_virtual_threading.util import TIMEOUT, TestCase
+from test.test_virtual_threading.util import LONG, TIMEOUT, TestCase
 from virtual_threading import spawn, stats
 
 ctypes = import_helper.import_module('ctypes')
@@ -19,12 +23,26 @@ ctypes = import_helper.import_module('ctypes')
 
 class HandoffTests(TestCase):
 
+    @staticmethod
+    def count():
+        return stats()['parallelism'] + 3
+
+    def child(self, *command, **options):
+        """A process that ends when its standard input is closed."""
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                 **options)
+        self.addCleanup(child.communicate)
+        return child
+
     def check_hands_off(self, block, release):
-        """More threads than slots are in block(), and another one runs.
+        """More threads than slots are in block(), another one runs, and a signal's handler.
 
         block() is called with a function that it calls right before it blocks.
         """
-        count = stats()['parallelism'] + 3
+        count = self.count()
+        handled = self.make_event()
+        before = signal.signal(signal.SIGUSR1, lambda *args: handled.set())
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
         entered = threading.Semaphore(0)
         results = []
         threads = [spawn(lambda: results.append(block(entered.release)))
@@ -35,6 +53,8 @@ class HandoffTests(TestCase):
                     self.give_up("blocked threads keep others from starting")
             # These run after all of the others went into their calls.
             self.assertEqual(self.call_all([lambda: 1] * 10), [1] * 10)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            self.wait_for(handled, "the signal's handler")
             self.assertEqual(results, [])
         finally:
             release()
@@ -51,6 +71,100 @@ class HandoffTests(TestCase):
                     fcntl.flock(other, fcntl.LOCK_EX)
 
             self.check_hands_off(block, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+
+    def test_lockf(self):
+        # The lock is a process's: another one has it.
+        for lock in ((lambda file: fcntl.lockf(file, fcntl.LOCK_EX)),
+                     (lambda file: os.lockf(file.fileno(), os.F_LOCK, 0))):
+            with tempfile.NamedTemporaryFile() as file:
+                owner = self.child(sys.executable, "-c", f'''if True:
+                    import fcntl, sys
+                    with open({file.name!r}, "r+") as file:
+                        fcntl.lockf(file, fcntl.LOCK_EX)
+                        print("locked", flush=True)
+                        sys.stdin.read()
+                    ''')
+                self.assertEqual(owner.stdout.readline(), b"locked\n")
+
+                def block(entering):
+                    entering()
+                    lock(file)
+
+                self.check_hands_off(block, owner.stdin.close)
+
+    def test_lock_of_processes(self):
+        try:
+            lock = multiprocessing.get_context("fork").Lock()
+        except (ImportError, OSError) as exc:
+            self.skipTest(str(exc))
+        lock.acquire()
+
+        def block(entering):
+            entering()
+            with lock:
+                pass
+
+        self.check_hands_off(block, lock.release)
+
+    def test_any_child(self):
+        # Any child of a process group, and any at all.
+        for wait in ((lambda group: os.waitpid(-group, 0)), (lambda group: os.wait()),
+                     (lambda group: os.wait3(0)), (lambda group: os.waitpid(-1, 0))):
+            children = []
+            for _ in range(self.count()):
+                group = children[0].pid if children else 0
+                children.append(self.child("/bin/cat", process_group=group))
+
+            def block(entering):
+                entering()
+                return wait(children[0].pid)[0]
+
+            def release():
+                for child in children:
+                    child.stdin.close()
+
+            self.assertEqual(sorted(self.check_hands_off(block, release)),
+                             sorted(child.pid for child in children))
+
+    def test_sigwait(self):
+        # Of the real-time signals, as these queue up: one ends one wait.
+        number = signal.SIGRTMIN
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        self.addCleanup(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+        # And drops those that came and were not waited for.
+        self.addCleanup(signal.signal, number, signal.SIG_IGN)
+
+        for wait in ((lambda: signal.sigwait({number})),
+                     (lambda: signal.sigwaitinfo({number}).si_signo),
+                     (lambda: signal.sigtimedwait({number}, LONG).si_signo)):
+
+            def block(entering):
+                entering()
+                return wait()
+
+            def release():
+                for _ in range(self.count()):
+                    os.kill(os.getpid(), number)
+
+            self.assertEqual(set(self.check_hands_off(block, release)), {number})
+
+    def test_sqlite_busy(self):
+        sqlite3 = import_helper.import_module('sqlite3')
+        with os_helper.temp_dir() as directory:
+            path = os.path.join(directory, "base")
+
+            def begin():
+                base = sqlite3.connect(path, timeout=LONG, isolation_level=None)
+                base.execute("BEGIN EXCLUSIVE")
+                return base
+
+            owner = begin()
+
+            def block(entering):
+                entering()
+                begin().close()
+
+            self.check_hands_off(block, owner.close)
 
     def test_fifo_open(self):
         with os_helper.temp_dir() as directory:
