@@ -49,12 +49,12 @@ leave(struct _PyVThread *vt)
     _PyDataStack_Trim(&vt->ts.base);
     struct before b = {.attached = _PyThreadState_GET() != NULL};
     if (b.attached) {
+        vt->leaving = true;
         _PyThreadState_Detach(&vt->ts.base);
+        vt->leaving = false;
     }
-    else {
-        b.blocked = vt->blocked;
-    }
-    if (vt->blocked) {
+    else if (vt->blocked) {
+        b.blocked = true;
         vt->blocked = false;
         cpool_block_end();
     }
@@ -85,7 +85,7 @@ void
 _PyVThread_DetachedSlow(void)
 {
     struct _PyVThread *vt = _PyVThread_Current();
-    if (!vt->blocked) {
+    if (!vt->blocked && !vt->leaving) {
         vt->blocked = true;
         cpool_block_begin();
     }

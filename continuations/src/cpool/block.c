@@ -52,6 +52,11 @@ begin(struct cpool_carrier *c, const char *reason)
         && (cpool__slot_has_tasks(s) || cpool__queue_len(&cpool__pool.injector) != 0
             || CPOOL__LOAD(&cpool__pool.wanting.len) != 0)) {
         cpool__monitor_poke_slow();
+        /* That may have taken as long as a short call, and counts as none of this one's. */
+        uint64_t later = status + CPOOL__S_SEQ;
+        if (atomic_compare_exchange_strong(&s->status, &status, later)) {
+            c->blocked_status = later;
+        }
     }
 }
 

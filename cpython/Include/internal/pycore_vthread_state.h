@@ -103,6 +103,7 @@ struct _PyVThread {
     bool hidden;                    // N, T: the runtime's own, or has ended: in no list
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
+    bool leaving;                   // T: it detaches to park, and blocks nothing
     bool attach_may_park;           // T: this attach has no caller that reads errno afterwards
     bool live;                      // N, C: atomic; between its creation and its end
     // From here on what _PyVThread_Prepare() does not clear.
