@@ -97,7 +97,7 @@ _PyVThread_ParkInBucket(struct _PyVThread *vt, _PyRawMutex *mutex, _PyParkingTab
     // _PyVThread_BeginPark() has seen that it is detached, or may be.
     PyThreadState *tstate = _PyThreadState_GET();
     if (tstate != NULL) {
-        _PyThreadState_Detach(tstate);
+        _PyVThread_DetachToPark(vt);
     }
 
     PyTime_t deadline = timeout_ns < 0 ? PyTime_MAX : _PyDeadline_Init(timeout_ns);

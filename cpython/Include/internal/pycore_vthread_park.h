@@ -69,6 +69,10 @@ extern struct wait_entry *_PyVThread_WaitEntry(struct _PyVThread *vt);
 // Blocks: virtual thread.  Allocates: no.  Switches: yes.  Locks held: none.
 extern int _PyVThread_Wait(struct _PyVThread *vt, PyTime_t deadline, int intr);
 
+// Detaches vt, which then waits: without telling the pool that it blocks.
+// Blocks: no.  Allocates: no.  Switches: no.  Locks held: none.
+extern void _PyVThread_DetachToPark(struct _PyVThread *vt);
+
 // Attaches vt again, after a wait.  As no caller of the parking lot reads errno, resuming a
 // critical section may park once more.
 // Blocks: virtual thread.  Allocates: no.  Switches: yes.  Locks held: none.
