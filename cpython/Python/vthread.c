@@ -119,12 +119,11 @@ _PyVThread_DeleteCurrent(PyThreadState *tstate)
 {
     assert(tstate->_status.cleared);
     assert(tstate->critical_section == 0);
-    _PyThreadState_Detach(tstate);
+    _PyVThread_Detach(tstate);
     // What is left to do takes short locks of the runtime, detached.  If it parked in one of
     // them, the lock could be handed to it while it has no carrier, and all carriers wait
     // for that lock.  The unpin is in _PyVThread_RunTask().
     (void)_PyOSThread_PinCurrent();
-    _PyVThread_Attaching();     // and it needs its slot: this is no blocking call
     _PyEntryFrame_Clear(tstate);
     _PyDataStack_Clear(tstate);
     tstate->_status.finalized = 1;

@@ -42,6 +42,15 @@ coarse_now(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+void
+_PyVThread_Detach(PyThreadState *tstate)
+{
+    struct _PyVThread *vt = _PyVThread_FromState(tstate);
+    vt->leaving = true;
+    _PyThreadState_Detach(tstate);
+    vt->leaving = false;
+}
+
 static struct before
 leave(struct _PyVThread *vt)
 {
@@ -49,9 +58,7 @@ leave(struct _PyVThread *vt)
     _PyDataStack_Trim(&vt->ts.base);
     struct before b = {.attached = _PyThreadState_GET() != NULL};
     if (b.attached) {
-        vt->leaving = true;
-        _PyThreadState_Detach(&vt->ts.base);
-        vt->leaving = false;
+        _PyVThread_Detach(&vt->ts.base);
     }
     else if (vt->blocked) {
         b.blocked = true;

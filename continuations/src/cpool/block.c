@@ -69,6 +69,7 @@ wait_for_slot(struct cpool_carrier *c)
     cpool__lock(&p->lock);
     if (!cpool__is_stopping()) {
         CPOOL__STORE(&c->slot, NULL);
+        c->lender = NULL;
         atomic_store(&c->mode, CPOOL__MODE_WANT);
         cpool__carriers_append(&p->wanting, c);
         cpool__slots_match_lock_held();
@@ -140,10 +141,7 @@ cpool__handoff(struct cpool_slot *s, uint64_t status)
     }
     if (!cpool__slot_give_lock_held(s)) {
         cpool__carriers_remove(&p->spares, spare);
-        CPOOL__STORE(&spare->mode, CPOOL__MODE_RUN);
-        cpool__set_owner(s, spare);
-        CPOOL__STORE(&spare->slot, s);
-        cpool__carrier_pass(spare, CPOOL__BATON_GO);
+        cpool__slot_give_to_lock_held(s, spare);
     }
     cpool__unlock(&p->lock);
     cpool__monitor_notice();

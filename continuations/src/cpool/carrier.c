@@ -110,19 +110,18 @@ cpool__carrier_await(struct cpool_carrier *c, int64_t deadline)
     }
 }
 
-/* The caller has no slot, or no right to the one in c->slot any more.  Waits until it has
- * one (true) or is not needed (false: the OS thread ends). */
+/* Own, pool.lock held.  c has no slot, or no right to the one in c->slot any more: now it waits
+ * for one, as all can see.  False: the pool stops. */
 bool
-cpool__carrier_without_slot(struct cpool_carrier *c)
+cpool__carrier_let_go_lock_held(struct cpool_carrier *c)
 {
     struct cpool__pool *p = &cpool__pool;
     CONT_ASSERT(!c->spinning);
     CPOOL__STORE(&c->slot, NULL);
     c->ran = false;
     c->wanted_since = 0;
-    cpool__lock(&p->lock);
+    c->lender = NULL;
     if (cpool__is_stopping()) {
-        cpool__unlock(&p->lock);
         return false;
     }
     /* Publish, then look; partner: cpool__wake_sticky. */
@@ -136,7 +135,14 @@ cpool__carrier_without_slot(struct cpool_carrier *c)
     else {
         cpool__carriers_push(&p->spares, c);
     }
-    cpool__unlock(&p->lock);
+    return true;
+}
+
+/* Own, after that.  True: it has one.  False: it is not needed; the OS thread ends. */
+bool
+cpool__carrier_await_slot(struct cpool_carrier *c)
+{
+    struct cpool__pool *p = &cpool__pool;
     for (;;) {
         bool stays = c->sticky_count != 0;
         switch (cpool__carrier_await(c, stays ? CPOOL_FOREVER
@@ -160,6 +166,16 @@ cpool__carrier_without_slot(struct cpool_carrier *c)
             return false;
         }
     }
+}
+
+bool
+cpool__carrier_without_slot(struct cpool_carrier *c)
+{
+    struct cpool__pool *p = &cpool__pool;
+    cpool__lock(&p->lock);
+    bool waits = cpool__carrier_let_go_lock_held(c);
+    cpool__unlock(&p->lock);
+    return waits && cpool__carrier_await_slot(c);
 }
 
 /* Something was left for c alone, by another OS thread or by c while it blocks: a sticky
@@ -305,6 +321,7 @@ cpool__carrier_new_lock_held(void)
     c->blocked = c->spinning = c->ran = false;
     c->sticky_count = 0;
     c->wanted_since = 0;
+    c->lender = NULL;
     CPOOL__STORE(&c->attend, false);
     CPOOL__STORE(&c->knocked, false);
     CPOOL__STORE(&c->mode, CPOOL__MODE_RUN);
@@ -437,6 +454,7 @@ cpool__carriers_after_fork(struct cpool_carrier *survivor)
             CPOOL__STORE(&c->tid, (int)syscall(SYS_gettid));
             CPOOL__STORE(&c->mode, CPOOL__MODE_RUN);
             c->blocked = false;
+            c->lender = NULL;
         }
         else {
             CPOOL__STORE(&c->task, NULL);

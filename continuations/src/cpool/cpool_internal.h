@@ -163,6 +163,8 @@ struct cpool_carrier {
     uint32_t woke;                      /* whom the mounted task woke elsewhere, or 0  */
     int64_t woke_at;                    /* and when: see pair.c                        */
     uint64_t blocked_status;            /* of the slot, after block_begin              */
+    struct cpool_carrier *lender;       /* whose tasks its slot's are; set before the
+                                           baton is passed, by who passes it           */
     size_t sticky_count;                /* suspended sticky tasks                      */
     void *altstack;
 
@@ -425,6 +427,7 @@ bool cpool__slot_take(struct cpool_slot *s, uint64_t status);
 struct cpool_slot *cpool__slot_take_free_lock_held(struct cpool_slot *wish);
 int  cpool__sleeping_slot(int from);
 bool cpool__slot_give_lock_held(struct cpool_slot *s);
+void cpool__slot_give_to_lock_held(struct cpool_slot *s, struct cpool_carrier *c);
 void cpool__slot_release_lock_held(struct cpool_slot *s);
 void cpool__slots_match_lock_held(void);
 bool cpool__slot_wake(struct cpool_slot *s, enum cpool__baton baton);
@@ -445,6 +448,8 @@ int  cpool__create_thread(void *(*main)(void *), void *arg);
 int  cpool__carrier_launch(struct cpool_carrier *c);
 void cpool__carrier_pass(struct cpool_carrier *c, enum cpool__baton baton);
 enum cpool__baton cpool__carrier_await(struct cpool_carrier *c, int64_t deadline);
+bool cpool__carrier_let_go_lock_held(struct cpool_carrier *c);
+bool cpool__carrier_await_slot(struct cpool_carrier *c);
 bool cpool__carrier_without_slot(struct cpool_carrier *c);
 void cpool__carrier_hang(struct cpool_carrier *c) __attribute__((noreturn));
 void cpool__carriers_reset(void);

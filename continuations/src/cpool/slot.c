@@ -126,6 +126,16 @@ cpool__slot_take(struct cpool_slot *s, uint64_t status)
     return true;
 }
 
+/* s is RUNNING and nobody's: to c, which waits, and is in no list. */
+void
+cpool__slot_give_to_lock_held(struct cpool_slot *s, struct cpool_carrier *c)
+{
+    CPOOL__STORE(&c->mode, CPOOL__MODE_RUN);
+    cpool__set_owner(s, c);
+    CPOOL__STORE(&c->slot, s);
+    cpool__carrier_pass(c, CPOOL__BATON_GO);
+}
+
 /* s is RUNNING and nobody's: to whoever wants it.  Carriers that came back from the
  * kernel with a task mounted go first. */
 bool
@@ -137,10 +147,7 @@ cpool__slot_give_lock_held(struct cpool_slot *s)
         return false;
     }
     cpool__carriers_remove(&p->wanting, c);
-    CPOOL__STORE(&c->mode, CPOOL__MODE_RUN);
-    cpool__set_owner(s, c);
-    CPOOL__STORE(&c->slot, s);
-    cpool__carrier_pass(c, CPOOL__BATON_GO);
+    cpool__slot_give_to_lock_held(s, c);
     return true;
 }
 

@@ -155,15 +155,51 @@ search(struct cpool_carrier *c, struct cpool_slot *s)
     return NULL;
 }
 
-/* Gives the slot to a carrier that waits for one.  False if none does any more. */
-static bool
-pass_slot_on(struct cpool_slot *s)
+enum passed { KEPT, GOT_ANOTHER, ENDS };
+
+/* Under pool.lock, which it releases: c has given its slot to another one, or not. */
+static enum passed
+after_pass(struct cpool_carrier *c, bool passed)
 {
     struct cpool__pool *p = &cpool__pool;
-    cpool__lock(&p->lock);
-    bool passed = cpool__slot_give_lock_held(s);
+    bool waits = passed && cpool__carrier_let_go_lock_held(c);
     cpool__unlock(&p->lock);
-    return passed;
+    return !passed ? KEPT : waits && cpool__carrier_await_slot(c) ? GOT_ANOTHER : ENDS;
+}
+
+/* Gives the slot to a carrier that waits for one, if any does.  One without a mounted task has
+ * something to do for itself, and only borrows the slot: were it to go on with the tasks there,
+ * they would all have moved, and leave more behind for this one to do. */
+static enum passed
+pass_slot_on(struct cpool_carrier *c, struct cpool_slot *s)
+{
+    struct cpool__pool *p = &cpool__pool;
+    cpool__stop_spinning(c);
+    cpool__lock(&p->lock);
+    struct cpool_carrier *next = p->wanting.head;
+    if (next != NULL && CPOOL__LOAD(&next->task) == NULL) {
+        next->lender = c->lender != NULL ? c->lender : c;
+    }
+    return after_pass(c, cpool__slot_give_lock_held(s));
+}
+
+/* The slot is borrowed, and c has done what it wanted it for, or has had its turn.  It keeps the
+ * slot if its lender has another one, or has ended. */
+static enum passed
+return_slot(struct cpool_carrier *c, struct cpool_slot *s)
+{
+    struct cpool__pool *p = &cpool__pool;
+    struct cpool_carrier *lender = c->lender;
+    c->lender = NULL;
+    cpool__stop_spinning(c);
+    cpool__lock(&p->lock);
+    enum cpool__mode mode = CPOOL__LOAD(&lender->mode);
+    bool waits = mode == CPOOL__MODE_SPARE || mode == CPOOL__MODE_WANT;
+    if (waits) {
+        cpool__carriers_remove(mode == CPOOL__MODE_SPARE ? &p->spares : &p->wanting, lender);
+        cpool__slot_give_to_lock_held(s, lender);
+    }
+    return after_pass(c, waits);
 }
 
 static void
@@ -193,6 +229,23 @@ should_pass(struct cpool_carrier *c)
     return now - c->wanted_since >= PASS_AFTER_NS;
 }
 
+/* True if there is a task now. */
+static bool
+attend(struct cpool_carrier *c)
+{
+    struct cpool__pool *p = &cpool__pool;
+    /* seq_cst: cleared, then looked; partner cpool_carrier_attend, whose caller has left what
+     * there is to do before. */
+    atomic_store(&c->attend, false);
+    return p->host.idle != NULL && p->host.idle(c);
+}
+
+static bool
+has_own_work(struct cpool_carrier *c)
+{
+    return (atomic_load(&c->attend) && attend(c)) || cpool__queue_len(&c->sticky) != 0;
+}
+
 /* The next task, or NULL if this OS thread is to end. */
 static struct cpool_task *
 find(struct cpool_carrier *c)
@@ -212,17 +265,25 @@ find(struct cpool_carrier *c)
             }
             continue;
         }
-        if (CPOOL__LOAD(&p->wanting.len) == 0) {
+        enum passed passed = KEPT;
+        if (CPOOL__LOAD(&p->wanting.len) == 0 && c->lender == NULL) {
             c->wanted_since = 0;
         }
         else if (should_pass(c)) {
-            cpool__stop_spinning(c);
-            if (pass_slot_on(s)) {
-                if (!cpool__carrier_without_slot(c)) {
-                    return NULL;
-                }
-                continue;
-            }
+            passed = pass_slot_on(c, s);
+        }
+        else if (c->lender != NULL && has_own_work(c)
+                 && (t = cpool__queue_pop(&c->sticky)) != NULL) {
+            return t;
+        }
+        if (passed == KEPT && c->lender != NULL) {
+            passed = return_slot(c, s);
+        }
+        if (passed == ENDS) {
+            return NULL;
+        }
+        if (passed == GOT_ANOTHER) {
+            continue;
         }
         uint64_t tick = CPOOL__LOAD(&s->tick);
         bool attention = CPOOL__LOAD(&s->attention);
@@ -261,11 +322,8 @@ find(struct cpool_carrier *c)
         if (t != NULL) {
             return t;
         }
-        /* seq_cst: cleared, then looked; partner cpool_carrier_attend, whose caller has left
-         * what there is to do before.  Done before the slot is passed on, as c would want it
-         * back for this. */
-        atomic_store(&c->attend, false);
-        if (p->host.idle != NULL && p->host.idle(c)) {
+        /* Before the slot is passed on, as c would want it back for this. */
+        if (attend(c)) {
             continue;
         }
         if (CPOOL__LOAD(&p->wanting.len) != 0) {

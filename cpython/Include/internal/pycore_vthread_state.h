@@ -103,7 +103,7 @@ struct _PyVThread {
     bool hidden;                    // N, T: the runtime's own, or has ended: in no list
     bool bound;                     // T: sticky for the wait at hand: park-safe frames
     bool blocked;                   // T: between cpool_block_begin and _end
-    bool leaving;                   // T: it detaches to park: no blocking call begins
+    bool leaving;                   // T: in _PyVThread_Detach()
     bool attach_may_park;           // T: this attach has no caller that reads errno afterwards
     bool live;                      // N, C: atomic; between its creation and its end
     // From here on what _PyVThread_Prepare() does not clear.
@@ -160,6 +160,9 @@ void _PyVThread_AfterMount(struct _PyVThread *vt);
 
 // --- vthread_park.c ----------------------------------------------------------------------
 
+// Detaches a thread which then leaves its stack: no blocking call begins, for which the pool
+// might give its slot away.
+void _PyVThread_Detach(PyThreadState *tstate);
 // What _PyVThread_WaitFd() returns when a wait has ended so, by cpool_wait_fd() without -EINTR.
 int _PyVThread_WaitedFd(int ended);
 
