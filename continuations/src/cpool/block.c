@@ -133,6 +133,10 @@ cpool__handoff(struct cpool_slot *s, uint64_t status)
         return false;
     }
     CPOOL__COUNT(NULL, handoffs);
+    /* Only borrowed: what runs there has its home on the one that blocks. */
+    struct cpool_carrier *next = fresh != NULL ? fresh
+                                 : p->wanting.head != NULL ? p->wanting.head : spare;
+    next->lender = cpool__owner(s);
     if (fresh != NULL) {
         cpool__set_owner(s, fresh);
         CPOOL__STORE(&fresh->slot, s);

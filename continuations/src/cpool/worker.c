@@ -183,8 +183,18 @@ pass_slot_on(struct cpool_carrier *c, struct cpool_slot *s)
     return after_pass(c, cpool__slot_give_lock_held(s));
 }
 
-/* The slot is borrowed, and c has done what it wanted it for, or has had its turn.  It keeps the
- * slot if its lender has another one, or has ended. */
+/* A lender that lost the slot in the kernel waits when it has come back, and a task that waited
+ * behind its own has run. */
+static bool
+lender_wants(struct cpool_carrier *c)
+{
+    struct cpool_carrier *lender = c->lender;
+    return lender != NULL && CPOOL__LOAD(&lender->mode) != CPOOL__MODE_BLOCK
+           && (CPOOL__LOAD(&lender->task) == NULL || c->ran);
+}
+
+/* The slot is borrowed, and its lender waits: c has done what it wanted it for, or has had its
+ * turn.  It keeps the slot if the lender has another one, or has ended. */
 static enum passed
 return_slot(struct cpool_carrier *c, struct cpool_slot *s)
 {
@@ -266,17 +276,18 @@ find(struct cpool_carrier *c)
             continue;
         }
         enum passed passed = KEPT;
-        if (CPOOL__LOAD(&p->wanting.len) == 0 && c->lender == NULL) {
+        bool lender_waits = lender_wants(c);
+        if (CPOOL__LOAD(&p->wanting.len) == 0 && !lender_waits) {
             c->wanted_since = 0;
         }
         else if (should_pass(c)) {
             passed = pass_slot_on(c, s);
         }
-        else if (c->lender != NULL && has_own_work(c)
+        else if (lender_waits && has_own_work(c)
                  && (t = cpool__queue_pop(&c->sticky)) != NULL) {
             return t;
         }
-        if (passed == KEPT && c->lender != NULL) {
+        if (passed == KEPT && lender_waits) {
             passed = return_slot(c, s);
         }
         if (passed == ENDS) {
