@@ -57,10 +57,13 @@ class SoftTestCase(TestCase):
         return found
 
     def check(self, make, soft=True):
-        """make() returns (block, release); threads that are in block() park."""
+        """make() returns (block, release); threads that are in block() park.
+
+        Who of them gets what, and ends first, is chance: the results are sorted.
+        """
         def run():
             block, release = make()
-            return self.check_parks(block, release)
+            return sorted(self.check_parks(block, release), key=repr)
         return self.both_ways(run, soft, least=COUNT)
 
 
