@@ -10,6 +10,10 @@
  *        won:  goes on, some 10 ns in all
  *        lost: waits for a slot, on its own stack, the task still mounted
  *
+ * B only borrows the slot: what waits there has its home on A.  When A has come back, B returns it
+ * as soon as it has run one task, or a task that enters the kernel all the time would keep the
+ * others from running at all.
+ *
  * A that lost takes a slot that nobody holds, or one whose holder sleeps, or queues in
  * pool.wanting; every carrier looks there when it comes from a task, and the monitor
  * counts A as one that waits, so that a task that runs on is preempted.  errno survives.
