@@ -98,6 +98,7 @@ end(struct cpool_carrier *c)
     if (CONT__UNLIKELY(!atomic_compare_exchange_strong(&s->status, &status, to))) {
         wait_for_slot(c);
         CPOOL__LOAD(&c->task)->home = CPOOL__LOAD(&c->slot);
+        c->ran = false;
         c->wanted_since = 0;
     }
     else if (CONT__UNLIKELY(cpool__is_stopping())) {

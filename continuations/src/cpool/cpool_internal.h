@@ -118,6 +118,7 @@ struct cpool_slot {
     struct {
         uint64_t status, tick, dry;
         int64_t since;                  /* status and tick are as they are since then  */
+        int64_t mounted;                /* the same of tick alone                      */
         int64_t backlog;                /* the same for a queue that was never dry     */
     } seen;
 

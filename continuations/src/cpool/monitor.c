@@ -157,24 +157,29 @@ look_at_running(struct look *l, struct cpool_slot *s, uint64_t status)
     if (timers || injected) {
         CPOOL__STORE(&s->attention, true);
     }
-    if (status != s->seen.status || tick != s->seen.tick) {
-        s->seen.status = status;
+    bool same = status == s->seen.status && tick == s->seen.tick;
+    if (tick != s->seen.tick) {
         s->seen.tick = tick;
+        s->seen.mounted = l->now;
+    }
+    if (!same) {
+        s->seen.status = status;
         s->seen.since = l->now;
         l->moved = true;
     }
-    else if (cpool__is_stopping()) {
+    if (same && cpool__is_stopping()) {
         preempt(s);
     }
-    else if (l->now - s->seen.since >= p->time_slice
+    /* Also a task that enters the kernel and leaves it all the time. */
+    else if (l->now - s->seen.mounted >= p->time_slice
              && (timers || cpool__slot_has_tasks(s) || sticky_waits(s)
                  || injected || CPOOL__LOAD(&p->wanting.len) != 0)) {
-        s->seen.since = l->now;
+        s->seen.mounted = l->now;
         l->acted = true;
         preempt(s);
     }
     look_at_backlog(l, s);
-    due(l, s->seen.since + p->time_slice);
+    due(l, s->seen.mounted + p->time_slice);
     due(l, l->now + p->time_slice / 2);
 }
 

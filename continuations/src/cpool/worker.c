@@ -177,7 +177,7 @@ pass_slot_on(struct cpool_carrier *c, struct cpool_slot *s)
     cpool__stop_spinning(c);
     cpool__lock(&p->lock);
     struct cpool_carrier *next = p->wanting.head;
-    if (next != NULL && CPOOL__LOAD(&next->task) == NULL) {
+    if (next != NULL && CPOOL__LOAD(&next->task) == NULL && next != c->lender) {
         next->lender = c->lender != NULL ? c->lender : c;
     }
     return after_pass(c, cpool__slot_give_lock_held(s));

@@ -5,12 +5,17 @@
 
 static atomic_bool enough;
 
-/* Uses its carrier until told to end; yields only when asked. */
+/* Uses its carrier until told to end; yields only when asked.  With an argument it makes short
+ * blocking calls all the time. */
 static void
 hogs(struct work *w)
 {
     while (!atomic_load(&enough)) {
         w->n++;
+        if (w->arg != NULL) {
+            cpool_block_begin();
+            cpool_block_end();
+        }
         if (is_preempted(w)) {
             cpool_yield();
         }
@@ -38,12 +43,16 @@ finish_hogs(struct work **h, int n, uint32_t others)
 
 /* More hogs than slots, and others get their turn. */
 static void
-test_preemption(int parallelism, int hogs_n)
+test_preemption(int parallelism, int hogs_n, bool block)
 {
     struct work *h[16];
-    start(parallelism);
+    struct cpool_config config = test_config(parallelism);
+    if (block) {
+        config.handoff_ns = INT64_C(3600000000000);     /* none of the calls is slow   */
+    }
+    start_with(&config);
     for (int i = 0; i < hogs_n; i++) {
-        h[i] = go(hogs, NULL);
+        h[i] = go(hogs, block ? h : NULL);
     }
     for (uint32_t i = 1; i <= 5; i++) {
         go_and_forget(nothing, NULL);
@@ -275,9 +284,11 @@ test_deep_sleep(void)
 int
 main(void)
 {
-    test_preemption(1, 1);
-    test_preemption(1, 3);
-    test_preemption(2, 5);
+    test_preemption(1, 1, false);
+    test_preemption(1, 3, false);
+    test_preemption(2, 5, false);
+    test_preemption(1, 1, true);
+    test_preemption(2, 5, true);
     test_timers_and_fds(1);
     test_timers_and_fds(2);
     test_timer_goes_first(1);
