@@ -205,7 +205,7 @@ cpool__wake_sticky(struct cpool_carrier *c)
 void
 cpool_carrier_attend(struct cpool_carrier *c)
 {
-    /* seq_cst: partners cpool__work_visible, cpool__carrier_without_slot */
+    /* seq_cst: partners cpool__work_visible, cpool__carrier_let_go_lock_held */
     atomic_store(&c->attend, true);
     cpool__wake_sticky(c);
 }

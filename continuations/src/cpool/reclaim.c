@@ -44,7 +44,7 @@
  *      max 8 KB        what was in two pages: a Python thread below one to three C functions
  *                      has 2 to 3 KB, below one with an array of its own, as sorted(), 5 KB.
  *                      Freezing leaves the live part and 150 bytes of 6.2 or 10.3 KB.  Beyond two
- *                      pages what is copied grows, and what is freed does not: 2 KB
+ *                      pages what is copied grows, and what is freed does not: 2 to 6 KB
  *      age 1 s         freezing and thawing cost about 10 us of CPU; at one park a second of
  *                      each task, that is 1/100,000 of a core a task.  When the budget is
  *                      exceeded n-fold, an n-th of it: a million threads may be started in

@@ -14,14 +14,9 @@ from test.test_virtual_threading.soft_util import SoftSocketTestCase
 from test.test_virtual_threading.util import COUNT, SHORT, TIMEOUT
 
 
-def received(sock, data=1):
-    buffer = bytearray(data)
-    return bytes(buffer[:sock.recv_into(buffer)])
-
-
 RECEIVE = {
     'recv': lambda sock: sock.recv(1),
-    'recv_into': received,
+    'recv_into': lambda sock: sock.recv_into(bytearray(1)) * b"x",
     'recvfrom': lambda sock: sock.recvfrom(1)[0],
     'recvfrom_into': lambda sock: sock.recvfrom_into(bytearray(1))[0] * b"x",
     'recvmsg': lambda sock: sock.recvmsg(1)[0],
