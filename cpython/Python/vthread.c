@@ -143,7 +143,7 @@ _PyVThread_RunTask(struct cpool_task *t)
     if (vt->ts.base._status.finalized) {
         _PyOSThread_UnpinCurrent(_PyOSThread_GetCurrent());
     }
-    _PyVThread_Attaching();
+    assert(!vt->blocked);
 }
 
 int

@@ -101,7 +101,7 @@ end(struct cpool_carrier *c)
         c->ran = false;
         c->wanted_since = 0;
     }
-    else if (CONT__UNLIKELY(cpool__is_stopping())) {
+    if (CONT__UNLIKELY(cpool__is_stopping())) {
         cpool__carrier_hang(c);
     }
     c->blocked = false;

@@ -424,7 +424,7 @@ class ProcessTests(unittest.TestCase):
         self.assertEqual(out.strip(), b'42')
 
     @requires_fork()
-    def test_child_ends(self):
+    def test_fork_child_ends(self):
         # A suspended continuation does not keep it.
         rc, out, err = assert_python_ok("-W", "ignore", "-c", """if True:
             import os

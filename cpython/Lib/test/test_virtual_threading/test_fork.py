@@ -321,7 +321,11 @@ class ForkTests(unittest.TestCase):
         # A signal ends the system call in which the child's main thread waits; its handler
         # runs, and the wait goes on, until the handler makes it end.
         self.assertEqual(self.run_ok("""
-            import fcntl, select, signal, socket, tempfile
+            import fcntl, select, signal, socket, struct, tempfile
+
+            def set_lock(file, kind):
+                # An open file's lock, which keeps out the process that has it, too.
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhlli", kind, 0, 0, 0, 0))
 
             def cases():
                 # (what waits, what lets that end)
@@ -337,10 +341,21 @@ class ForkTests(unittest.TestCase):
                     yield wait, lambda: right.send(b"x")
                 yield (lambda: select.select([left], [], [])), (lambda: right.send(b"x"))
                 files = [tempfile.TemporaryFile()]
-                files.append(open(f"/proc/self/fd/{files[0].fileno()}", "rb"))
+                files.append(open(f"/proc/self/fd/{files[0].fileno()}", "r+b"))
                 fcntl.flock(files[0], fcntl.LOCK_EX)
                 yield ((lambda: fcntl.flock(files[1], fcntl.LOCK_EX)),
                        (lambda: fcntl.flock(files[0], fcntl.LOCK_UN)))
+                set_lock(files[0], fcntl.F_WRLCK)
+                yield ((lambda: fcntl.lockf(files[1], fcntl.LOCK_EX)),
+                       (lambda: set_lock(files[0], fcntl.F_UNLCK)))
+                with tempfile.TemporaryDirectory() as directory:
+                    path = os.path.join(directory, "fifo")
+                    os.mkfifo(path)
+                    opened = []
+                    yield ((lambda: opened.append(os.open(path, os.O_RDONLY))),
+                           (lambda: opened.append(os.open(path, os.O_RDWR))))
+                    for fd in opened:
+                        os.close(fd)
                 for wait in (lambda pid: os.waitpid(pid, 0)), (lambda pid: os.wait()):
                     process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
                     yield (lambda: wait(process.pid)), process.stdin.close

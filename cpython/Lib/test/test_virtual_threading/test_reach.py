@@ -304,5 +304,30 @@ class ProfileTests(AllThreadsMixin, TestCase):
     get = staticmethod(sys.getprofile)
 
 
+class CalledByHookTests(TestCase):
+
+    def test_called_by_hook(self):
+        # It is instrumented before it runs: a thread that has no hook would do that meanwhile.
+        def called():
+            pass
+
+        def hook(*args):
+            if codes:
+                return
+            called()
+            monitoring.set_events(monitoring.DEBUGGER_ID, monitoring.events.LINE)
+            called()
+            codes.append(called.__code__._co_code_adaptive[::2])
+            monitoring.set_events(monitoring.DEBUGGER_ID, 0)
+
+        codes = []
+        monitoring = sys.monitoring
+        monitoring.use_tool_id(monitoring.DEBUGGER_ID, "test")
+        self.addCleanup(monitoring.free_tool_id, monitoring.DEBUGGER_ID)
+        sys.setprofile(hook)
+        sys.setprofile(None)
+        self.assertIn(opmap['INSTRUMENTED_LINE'], codes[0])
+
+
 if __name__ == "__main__":
     unittest.main()
