@@ -15,12 +15,13 @@ extern "C" {
  * allows 65,530, and a page of 4 KiB each for what is mostly three frames of 200 bytes.
  *
  *     platform thread      16 KiB mapping --> 16 KiB mapping --> ...       as on stock
- *     virtual thread       first, given  --> 256 bytes --> 384 --> ... --> 16 KiB, malloc'ed
+ *     virtual thread       first, given  --> 1 frame --> 2 frames --> 3 --> ..., malloc'ed
  *
  * The first chunk of a virtual thread is part of the memory of that thread and is never
- * freed.  The others grow by half, so a thread that is ten frames deep does not pay for a
- * hundred, and a deep one does not come here often.  A thread that parks gives back the
- * chunk that it keeps for the next call.
+ * freed.  Each other one has room for one frame more than the last, of the size of the frame
+ * that it is made for: functions that call each other are about as large, and so little is left
+ * over, while a deep thread does not come here often.  A thread that parks gives back the chunk
+ * that it keeps for the next call.
  *
  * Frames have interior pointers (generators', frame objects'), so a chunk never moves.
  */
@@ -33,12 +34,8 @@ extern "C" {
 // Stock's minimal chunk, and what a chunk has left beyond the frame that it is made for.
 #define _PyDataStack_CHUNK_SIZE (16 * 1024)
 #define _PyDataStack_OVERHEAD 1000
-// The same for virtual threads: one large frame (Condition.wait() takes 176 bytes, and is often
-// the third, after a first chunk that has two), and what is not for frames: the header, and a
-// word in the lowest one.
-#define _PyDataStack_SMALL_CHUNK_SIZE 256
-#define _PyDataStack_SMALL_OVERHEAD \
-    ((int)(offsetof(_PyStackChunk, data) / sizeof(PyObject *)) + 1)
+// What a virtual thread's chunk has that is not for frames: the header, and a word in the lowest one.
+#define _PyDataStack_SMALL_OVERHEAD (offsetof(_PyStackChunk, data) + sizeof(PyObject *))
 
 static inline int
 _PyDataStack_IsSmall(PyThreadState *tstate)
@@ -50,16 +47,15 @@ _PyDataStack_IsSmall(PyThreadState *tstate)
 static inline int
 _PyDataStack_ChunkSize(PyThreadState *tstate, int size)
 {
-    int bytes = _PyDataStack_CHUNK_SIZE;
-    int overhead = _PyDataStack_OVERHEAD;
+    int frame = size * (int)sizeof(PyObject *);
     if (_PyDataStack_IsSmall(tstate)) {
         _PyStackChunk *last = tstate->datastack_chunk;
         bool is_second = last == NULL || last->previous == NULL;
-        bytes = is_second ? _PyDataStack_SMALL_CHUNK_SIZE
-                : Py_MIN((int)last->size / 16 * 24, _PyDataStack_CHUNK_SIZE);
-        overhead = _PyDataStack_SMALL_OVERHEAD;
+        int room = is_second ? 0 : (int)Py_MIN(last->size, _PyDataStack_CHUNK_SIZE);
+        return (room / frame + 1) * frame + (int)_PyDataStack_SMALL_OVERHEAD;
     }
-    while (bytes < (int)sizeof(PyObject *) * (size + overhead)) {
+    int bytes = _PyDataStack_CHUNK_SIZE;
+    while (bytes < frame + _PyDataStack_OVERHEAD * (int)sizeof(PyObject *)) {
         bytes *= 2;
     }
     return bytes;
