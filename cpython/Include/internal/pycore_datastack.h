@@ -15,13 +15,13 @@ extern "C" {
  * allows 65,530, and a page of 4 KiB each for what is mostly three frames of 200 bytes.
  *
  *     platform thread      16 KiB mapping --> 16 KiB mapping --> ...       as on stock
- *     virtual thread       first, given  --> 1 frame --> 2 frames --> 3 --> ..., malloc'ed
+ *     virtual thread       first, given  --> 1 frame --> 2 frames --> 3 --> 5 --> ..., malloc'ed
  *
  * The first chunk of a virtual thread is part of the memory of that thread and is never
- * freed.  Each other one has room for one frame more than the last, of the size of the frame
- * that it is made for: functions that call each other are about as large, and so little is left
- * over, while a deep thread does not come here often.  A thread that parks gives back the chunk
- * that it keeps for the next call.
+ * freed.  The second holds just the frame that it is made for; the others grow by a quarter, up
+ * to a whole number of frames of that size, since functions that call each other are often about
+ * as large.  So little is left over, and a deep thread does not come here often.  A thread that
+ * parks gives back the chunk that it keeps for the next call.
  *
  * Frames have interior pointers (generators', frame objects'), so a chunk never moves.
  */
@@ -51,7 +51,7 @@ _PyDataStack_ChunkSize(PyThreadState *tstate, int size)
     if (_PyDataStack_IsSmall(tstate)) {
         _PyStackChunk *last = tstate->datastack_chunk;
         bool is_second = last == NULL || last->previous == NULL;
-        int room = is_second ? 0 : (int)Py_MIN(last->size, _PyDataStack_CHUNK_SIZE);
+        int room = is_second ? 0 : (int)Py_MIN(last->size / 4 * 5, _PyDataStack_CHUNK_SIZE);
         return (room / frame + 1) * frame + (int)_PyDataStack_SMALL_OVERHEAD;
     }
     int bytes = _PyDataStack_CHUNK_SIZE;
