@@ -15,13 +15,13 @@ extern "C" {
  * allows 65,530, and a page of 4 KiB each for what is mostly three frames of 200 bytes.
  *
  *     platform thread      16 KiB mapping --> 16 KiB mapping --> ...       as on stock
- *     virtual thread       first, given  --> 1 frame --> 2 frames --> 3 --> 5 --> ..., malloc'ed
+ *     virtual thread       first, given  --> 1 frame --> 1 --> 2 --> 2 --> 3 --> ..., malloc'ed
  *
  * The first chunk of a virtual thread is part of the memory of that thread and is never
- * freed.  The second holds just the frame that it is made for; the others grow by a quarter, up
- * to a whole number of frames of that size, since functions that call each other are often about
- * as large.  So little is left over, and a deep thread does not come here often.  A thread that
- * parks gives back the chunk that it keeps for the next call.
+ * freed.  The others hold so many frames of the size of the one that they are made for, one more
+ * for each four below it: little is left over, since functions that call each other are often
+ * about as large, and a deep thread does not come here often.  A thread that parks gives back the
+ * chunk that it keeps for the next call.
  *
  * Frames have interior pointers (generators', frame objects'), so a chunk never moves.
  */
@@ -49,10 +49,9 @@ _PyDataStack_ChunkSize(PyThreadState *tstate, int size)
 {
     int frame = size * (int)sizeof(PyObject *);
     if (_PyDataStack_IsSmall(tstate)) {
-        _PyStackChunk *last = tstate->datastack_chunk;
-        bool is_second = last == NULL || last->previous == NULL;
-        int room = is_second ? 0 : (int)Py_MIN(last->size / 4 * 5, _PyDataStack_CHUNK_SIZE);
-        return (room / frame + 1) * frame + (int)_PyDataStack_SMALL_OVERHEAD;
+        int depth = tstate->py_recursion_limit - tstate->py_recursion_remaining;
+        int frames = Py_MIN(1 + depth / 4, 1 + _PyDataStack_CHUNK_SIZE / frame);
+        return frames * frame + (int)_PyDataStack_SMALL_OVERHEAD;
     }
     int bytes = _PyDataStack_CHUNK_SIZE;
     while (bytes < frame + _PyDataStack_OVERHEAD * (int)sizeof(PyObject *)) {
