@@ -34,7 +34,7 @@ extern "C" {
 // Stock's minimal chunk, and what a chunk has left beyond the frame that it is made for.
 #define _PyDataStack_CHUNK_SIZE (16 * 1024)
 #define _PyDataStack_OVERHEAD 1000
-// What a virtual thread's chunk has that is not for frames: the header, and a word in the lowest one.
+// What is not for frames in a virtual thread's: the header, and a word in the lowest one.
 #define _PyDataStack_SMALL_OVERHEAD (offsetof(_PyStackChunk, data) + sizeof(PyObject *))
 
 static inline int
@@ -50,6 +50,7 @@ _PyDataStack_ChunkSize(PyThreadState *tstate, int size)
     int frame = size * (int)sizeof(PyObject *);
     if (_PyDataStack_IsSmall(tstate)) {
         int depth = tstate->py_recursion_limit - tstate->py_recursion_remaining;
+        assert(depth >= 0);
         int frames = Py_MIN(1 + depth / 4, 1 + _PyDataStack_CHUNK_SIZE / frame);
         return frames * frame + (int)_PyDataStack_SMALL_OVERHEAD;
     }

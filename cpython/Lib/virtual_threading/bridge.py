@@ -82,11 +82,17 @@ def run_coroutine(coro):
     ended = threading.Lock()
     ended.acquire()
     task = interrupt = told = None
+    done = False                # not task.done(): a task is not for other threads until then
 
     def start():
         nonlocal task
         task = loop.create_task(coro, context=context)
-        task.add_done_callback(lambda task: ended.release())
+        task.add_done_callback(finish)
+
+    def finish(_):
+        nonlocal done
+        done = True
+        ended.release()
 
     def cancel(exc):
         # After start(), which was called before.
@@ -96,7 +102,7 @@ def run_coroutine(coro):
             told = exc
 
     loop.call_soon_threadsafe(start)
-    while task is None or not task.done():
+    while not done:
         try:
             ended.acquire()
         except BaseException as exc:
