@@ -110,12 +110,22 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, address)
 
 
+def stats_at_rest():
+    """stats(), when none runs: threads that were joined, and the runtime's housekeeping after a
+    collection, take a moment until they have ended."""
+    while True:
+        stats = virtual_threading.stats()
+        if not stats["threads"]["running"] and not stats["threads"]["runnable"]:
+            return stats
+        time.sleep(0)
+
+
 def held():
     """What this process holds while it has no connection."""
     gc.collect()
+    stats = stats_at_rest()
     status = pathlib.Path("/proc/self/status").read_text()
     malloc = c_library.mallinfo2()
-    stats = virtual_threading.stats()
     return {
         "descriptors": len(os.listdir("/proc/self/fd")),
         "OS threads": int(status.split("Threads:")[1].split()[0]),
