@@ -168,6 +168,9 @@ struct cpool_carrier {
                                            baton is passed, by who passes it           */
     size_t sticky_count;                /* suspended sticky tasks                      */
     void *altstack;
+    bool woken_soon;                    /* its last sleep was too short: see patience.c */
+    uint32_t vain;                      /* times in a row that it was patient in vain  */
+    uint32_t impatient;                 /* times that it is not to be patient          */
 
     /* Own writes, others look. */
     _Atomic int tid;
@@ -415,6 +418,13 @@ void cpool__ready_local(struct cpool_task *t);
 void cpool__ready_list(struct cpool_task *list);
 void cpool__entry(void *arg);
 
+/* patience.c */
+void cpool__woken_soon(int64_t ns);     /* for tests; 0: the default                   */
+void cpool__slept(struct cpool_carrier *c, int64_t since, bool for_its_own);
+int64_t cpool__patience(struct cpool_carrier *c);
+bool cpool__is_patient(struct cpool_carrier *c, struct cpool_slot *s, int64_t until);
+void cpool__spun(struct cpool_carrier *c, int64_t until, bool found);
+
 /* pair.c */
 bool cpool__pair_meets(struct cpool_carrier *c, struct cpool_task *t);
 void cpool__pair_parks(struct cpool_carrier *c, struct cpool_task *t);
@@ -475,7 +485,7 @@ void cpool__work_made(void);
 bool cpool__work_waits(void);
 int  cpool__first_carrier(void);
 bool cpool__work_visible(struct cpool_carrier *c, struct cpool_slot *s);
-bool cpool__try_spin(struct cpool_carrier *c);
+bool cpool__try_spin(struct cpool_carrier *c, bool patient);
 void cpool__stop_spinning(struct cpool_carrier *c);
 bool cpool__sleep(struct cpool_carrier *c);
 

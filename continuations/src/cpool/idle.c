@@ -33,7 +33,8 @@
  * does the same CAS, and if it loses, waits for the baton that is on its way.
  *
  * Spinners are limited to half of the slots: one is enough to take over the next task, and
- * each costs a core that the tasks could have. */
+ * each costs a core that the tasks could have.  They spin for 2 to 5 us, patient ones for
+ * longer (patience.c): of those there may be one more. */
 
 #include "cpool/cpool_internal.h"
 
@@ -120,12 +121,13 @@ cpool__first_carrier(void)
     return r;
 }
 
+/* True if c counts as spinning now. */
 bool
-cpool__try_spin(struct cpool_carrier *c)
+cpool__try_spin(struct cpool_carrier *c, bool patient)
 {
     struct cpool__pool *p = &cpool__pool;
     if (!c->spinning) {
-        if (2 * CPOOL__LOAD(&p->spinning) > CPOOL__LOAD(&p->parallelism) - 1) {
+        if (2 * (CPOOL__LOAD(&p->spinning) - patient) > CPOOL__LOAD(&p->parallelism) - 1) {
             return false;
         }
         atomic_fetch_add(&p->spinning, 1);
@@ -209,6 +211,7 @@ cpool__sleep(struct cpool_carrier *c)
     }
     cpool__full_fence();
     if (!cpool__work_visible(c, s)) {
+        int64_t since = cpool_now();
         int64_t until = CPOOL__LOAD(&s->timers.next);
         if (polls) {
             cpool__poll(until, &woken);
@@ -216,6 +219,7 @@ cpool__sleep(struct cpool_carrier *c)
         else {
             baton = cpool__carrier_await(c, until);
         }
+        cpool__slept(c, since, baton == CPOOL__BATON_GO);
     }
     if (polls) {
         c->cede_poll = wakes_others_only(c, s, woken);

@@ -26,6 +26,7 @@
  *      block.c     what happens when it blocks in the kernel
  *      monitor.c   what nobody else would notice
  *      reclaim.c   which stacks of parked tasks are frozen, and when
+ *      patience.c  who spins for longer instead
  *      pair.c      which two tasks are better off on one slot
  *
  * Rejected:

@@ -29,8 +29,7 @@
 #define POLL_TICKS  61
 #define TIMER_TICKS 16
 #define LIFO_RUN    3
-/* A spinner looks around this often, with so many pauses between: 2 to 5 us in all, about
- * what a futex wake-up costs. */
+/* A spinner looks around at least this often, with so many pauses between: 2 to 5 us in all. */
 #define SPIN_ROUNDS 4
 #define SPIN_PAUSES 30
 /* A slot that others want is kept this long: some tens of times what a change of OS threads
@@ -141,18 +140,23 @@ search(struct cpool_carrier *c, struct cpool_slot *s)
         return t;
     }
     /* The poller may have something at once: better than to look at idle queues. */
-    if ((!c->cede_poll && cpool__may_poll()) || !cpool__try_spin(c)) {
+    if (!c->cede_poll && cpool__may_poll()) {
         return NULL;
     }
-    for (int round = 0; round < SPIN_ROUNDS; round++) {
+    int64_t until = cpool__patience(c);
+    if (!cpool__try_spin(c, until != 0)) {
+        return NULL;
+    }
+    for (int round = 0; round < SPIN_ROUNDS || cpool__is_patient(c, s, until); round++) {
         for (int i = 0; i < SPIN_PAUSES; i++) {
             cpool__pause();
         }
         if ((t = take_local(c, s)) != NULL || (t = cpool__steal(s)) != NULL) {
-            return t;
+            break;
         }
     }
-    return NULL;
+    cpool__spun(c, until, t != NULL);
+    return t;
 }
 
 enum passed { KEPT, GOT_ANOTHER, ENDS };
