@@ -14,8 +14,8 @@
  * as soon as it has run one task, or a task that enters the kernel all the time would keep the
  * others from running at all.
  *
- * A that lost takes a slot that nobody holds, or one whose holder sleeps, or queues in
- * pool.wanting; every carrier looks there when it comes from a task, and the monitor
+ * A that lost takes its slot back if B sleeps, else a slot that nobody holds, or another one
+ * whose holder sleeps, or queues in pool.wanting; every carrier looks there when it comes from a task, and the monitor
  * counts A as one that waits, so that a task that runs on is preempted.  errno survives.
  *
  * The carrier that gets the slot: one that wants a slot, else a spare one, else a new one
@@ -64,6 +64,22 @@ begin(struct cpool_carrier *c, const char *reason)
     }
 }
 
+/* c lost s, and who holds it sleeps: no other slot would do as well, as the tasks whose home it is
+ * left what they made on c. */
+static bool
+take_back_lock_held(struct cpool_carrier *c, struct cpool_slot *s)
+{
+    uint64_t status = atomic_load(&s->status);
+    if ((status & CPOOL__S_STATE) != CPOOL__SLEEPING || CPOOL__LOAD(&s->retired)
+        || !cpool__slot_take(s, status)) {
+        return false;
+    }
+    struct cpool_carrier *sleeper = cpool__owner(s);
+    cpool__set_owner(s, c);
+    cpool__carrier_pass(sleeper, CPOOL__BATON_LOST);
+    return true;
+}
+
 /* The slot is gone; not inline, so that the usual way stays short. */
 static __attribute__((noinline)) void
 wait_for_slot(struct cpool_carrier *c)
@@ -72,6 +88,11 @@ wait_for_slot(struct cpool_carrier *c)
     int saved = errno;
     cpool__lock(&p->lock);
     if (!cpool__is_stopping()) {
+        if (take_back_lock_held(c, CPOOL__LOAD(&c->slot))) {
+            cpool__unlock(&p->lock);
+            errno = saved;
+            return;
+        }
         CPOOL__STORE(&c->slot, NULL);
         c->lender = NULL;
         atomic_store(&c->mode, CPOOL__MODE_WANT);

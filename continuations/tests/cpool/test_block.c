@@ -415,6 +415,51 @@ test_return_to_blocked(void)
     stop();
 }
 
+/* Both carriers sleep when a task comes back from the kernel whose slot was handed off: it gets
+ * that one again, and not the first. */
+static bool
+sleeps_at(int id)
+{
+    return (atomic_load(&cpool__slot(id)->status) & CPOOL__S_STATE) == CPOOL__SLEEPING;
+}
+
+static void
+blocks_at_the_second(struct work *w)
+{
+    struct cpool_carrier *c = cpool_current_carrier();
+    struct cpool_slot *s = CPOOL__LOAD(&c->slot);
+    meets(w);
+    for (bool handed_off = false; s->id == 1 && !handed_off; w->n++) {
+        go_and_forget(nothing, NULL);   /* the other one may steal it too soon          */
+        cpool_pinned_begin("a test");
+        handed_off = atomic_load(&s->status) != c->blocked_status;
+        while (handed_off && !(sleeps_at(0) && sleeps_at(1))) {
+            sched_yield();
+        }
+        cpool_pinned_end();
+        CHECK(CPOOL__LOAD(&c->slot) == s);
+    }
+}
+
+static void
+test_return_to_sleeper(void)
+{
+    struct cpool_config config = test_config(2);
+    config.chaos_seed = 0;
+    config.handoff_ns = INT64_C(3600000000000);     /* only the pin hands off           */
+    for (int i = 0; i < 20; i++) {
+        atomic_int here = 0;
+        start_with(&config);
+        struct work *w[2] = {go(blocks_at_the_second, &here), go(blocks_at_the_second, &here)};
+        await_state(w[0], CPOOL_DONE);
+        await_state(w[1], CPOOL_DONE);
+        wait_finished(2 + w[0]->n + w[1]->n);
+        stop();
+        free(w[0]);
+        free(w[1]);
+    }
+}
+
 /* A slot is blocked with nothing behind it, and the monitor naps; then there is work for it. */
 static struct event blocked, may_end;
 
@@ -470,6 +515,7 @@ main(void)
     test_wait_beside_hog();
     test_return_to_hog();
     test_return_to_blocked();
+    test_return_to_sleeper();
     test_wake_for_blocked();
     test_wake_while_blocked(1);
     test_wake_while_blocked(2);
