@@ -189,7 +189,7 @@ cont__san_after_switch(void **slots, enum cont__san_way way, void *fake)
 #if defined(CONT__ASAN) || defined(CONT__TSAN)
 
 /* As cont__san_fill. */
-__attribute__((noinline, no_sanitize("address", "thread")))
+CONT__UNCHECKED
 void
 cont__san_copy(void *to, const void *from, size_t n)
 {
@@ -202,10 +202,20 @@ cont__san_copy(void *to, const void *from, size_t n)
 
 #endif
 
+#ifdef CONT__VALGRIND
+
+void
+cont__san_define(void *at, size_t n)
+{
+    VALGRIND_MAKE_MEM_DEFINED(at, n);
+}
+
+#endif
+
 #ifdef CONT_HARD
 
 /* Not instrumented, and not calls of memset(), which is. */
-__attribute__((noinline, no_sanitize("address", "thread")))
+CONT__UNCHECKED
 void
 cont__san_fill(void *at, int byte, size_t n)
 {
@@ -218,7 +228,7 @@ cont__san_fill(void *at, int byte, size_t n)
     }
 }
 
-__attribute__((noinline, no_sanitize("address", "thread")))
+CONT__UNCHECKED
 int
 cont__san_is_filled(const void *at, int byte, size_t n)
 {

@@ -65,14 +65,23 @@ void cont__san_fill(void *at, int byte, size_t n);
 int cont__san_is_filled(const void *at, int byte, size_t n);
 #endif
 
-/* memcpy from or to a stack that nobody runs on: red zones included, and no race, since the
- * caller owns it.  valgrind's memcpy carries along which bytes are undefined.  ASan's marks
- * belong to the addresses and stay there while the bytes are elsewhere; LSan finds what only
- * these bytes refer to through the heap block that they are in. */
+/* A function that reads or writes a stack that nobody runs on: red zones included, and no race,
+ * since the caller owns it.  ASan's marks belong to the addresses and stay there while the words
+ * are elsewhere; LSan finds what only these refer to through the heap blocks that they are in. */
+#define CONT__UNCHECKED __attribute__((noinline, no_sanitize("address", "thread")))
+
+/* memcpy from such a stack. */
 #if defined(CONT__ASAN) || defined(CONT__TSAN)
 void cont__san_copy(void *to, const void *from, size_t n);
 #else
 #  define cont__san_copy(to, from, n) ((void)memcpy(to, from, n))
+#endif
+
+/* Tells valgrind that what lies there may be compared. */
+#ifdef CONT__VALGRIND
+void cont__san_define(void *at, size_t n);
+#else
+#  define cont__san_define(at, n) ((void)0)
 #endif
 
 /* In the child of a fork. */

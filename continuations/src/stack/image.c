@@ -1,25 +1,34 @@
 /* Images of frozen stacks.
  *
- * From the heap, because the sizes are those of the frames that happen to be there (0.3 to
- * 4 KB), and most blocks live for seconds: what malloc is made for.  Restoring allocates
- * nothing, so a continuation that was frozen can always be resumed.
+ * From the heap, because the sizes are those of the frames that happen to be there, and most
+ * blocks live for seconds: what malloc is made for.  Restoring allocates nothing, so a
+ * continuation that was frozen can always be resumed.
  *
- * Budget: a KB is copied in some 50 ns; what costs is the page that is given back and
- * comes again, 2 to 4 us together (run.c). */
+ * Budget: what costs is the page that is given back and comes again, 2 to 4 us together
+ * (run.c). */
 
 #include "stack/image.h"
 
 #include "base/assert.h"
 #include "base/sanitizer.h"
+#include "stack/delta.h"
 #include "stack/prim.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
 struct cont__image {
-    size_t size;                        /* of what follows                               */
-    char bytes[];
+    const struct cont__template *of;
+    uint32_t n;                         /* words that it stands for                      */
+    uint32_t n_literals;
+    uint64_t words[];                   /* their kinds, the literals                     */
 };
+
+static size_t
+heap_bytes(size_t n, size_t n_literals)
+{
+    return sizeof(struct cont__image) + (CONT__DELTA_KINDS(n) + n_literals) * sizeof(uint64_t);
+}
 
 /* By whoever freezes or thaws; relaxed, because they order nothing. */
 static _Atomic size_t n_images, n_bytes;
@@ -68,20 +77,25 @@ cont__image_fail_after(int n)
 struct cont__image *
 cont__image_make(struct cont_stack *s, char *from)
 {
-    char *base = cont__stack_base(s);
     CONT_CHECK(s->residency == CONT__RESIDENT && from >= (char *)cont__stack_limit(s)
-               && from < base);
-    const size_t size = (size_t)(base - from);
-    struct cont__image *image = fails() ? NULL : malloc(sizeof(*image) + size);
+               && from < (char *)cont__stack_base(s));
+    uint64_t *w = (uint64_t *)((uintptr_t)from & ~(sizeof(*w) - 1));
+    const size_t n = (size_t)((uint64_t *)cont__stack_base(s) - w);
+    cont__san_define(w, n * sizeof(*w));
+    const struct cont__template *of = cont__template_for(w, n);
+    const size_t n_literals = cont__delta_literals(of, w, n);
+    struct cont__image *image = fails() ? NULL : malloc(heap_bytes(n, n_literals));
     if (image == NULL) {
         return NULL;
     }
-    image->size = size;
-    cont__san_copy(image->bytes, from, size);
+    image->of = of;
+    image->n = (uint32_t)n;
+    image->n_literals = (uint32_t)n_literals;
+    cont__delta_encode(of, w, n, image->words, image->words + CONT__DELTA_KINDS(n));
     s->residency = CONT__FROZEN;
-    poison(from, size);
+    poison((char *)w, n * sizeof(*w));
     atomic_fetch_add_explicit(&n_images, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&n_bytes, size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&n_bytes, heap_bytes(n, n_literals), memory_order_relaxed);
     return image;
 }
 
@@ -90,7 +104,8 @@ forget(struct cont__image *image, struct cont_stack *s)
 {
     s->residency = CONT__RESIDENT;
     atomic_fetch_sub_explicit(&n_images, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&n_bytes, image->size, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&n_bytes, heap_bytes(image->n, image->n_literals),
+                              memory_order_relaxed);
     free(image);
 }
 
@@ -98,13 +113,14 @@ void
 cont__image_restore(struct cont__image *image, struct cont_stack *s)
 {
     CONT_CHECK(s->residency == CONT__FROZEN);
-    char *from = (char *)cont__stack_base(s) - image->size;
+    uint64_t *w = (uint64_t *)cont__stack_base(s) - image->n;
     if (s->guard == CONT__GUARD_NONE) {
         cont__stack_guard(s);
     }
-    check_poison(from, image->size);
+    check_poison((char *)w, image->n * sizeof(*w));
     s->dirty = 1;
-    cont__san_copy(from, image->bytes, image->size);
+    cont__delta_decode(image->of, w, image->n, image->words,
+                       image->words + CONT__DELTA_KINDS(image->n));
     forget(image, s);
 }
 

@@ -3,20 +3,20 @@
 
 #include "stack/stack.h"
 
-/* The live part of a stack, in a heap block of its size.
+/* The live part of a stack, in a heap block: what differs from stacks that are like it (delta.h).
  *
- *      stack   | guard |      no pages       | from ......... base |
- *                                              \                 /
- *      image                            | size | copy of the bytes |
+ *      stack   | guard |      no pages          | from ....... base |
+ *                                               \               /
+ *      image          | template, sizes | kinds of words | literals |
  *
  * The stack keeps its addresses: nobody else gets them, and the bytes go back to where they
  * were.  Who may resume the continuation may make, restore or drop its image. */
 
 struct cont__image;
 
-/* Copies [from, base).  The pages stay until cont__run_give_back(), which may be called for
+/* Keeps [from, base), from the word on in which `from` is.  The pages stay until cont__run_give_back(), which may be called for
  * many at once; until then, and after it, the image is what counts.  NULL: no memory.
- * Blocks: no.  Allocates: yes.  Switches: no.  Locks held: any. */
+ * Blocks: no.  Allocates: yes, and templates.  Switches: no.  Locks held: any. */
 struct cont__image *cont__image_make(struct cont_stack *s, char *from);
 
 /* Puts the bytes back and frees the image; the stack has a guard again.

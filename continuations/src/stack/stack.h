@@ -8,6 +8,7 @@
  *      arena.c     reserved addresses, carved into groups
  *      run.c       neighbours, whose pages go in one call
  *      image.c     the bytes of a frozen stack
+ *      delta.c     as differences from another one's
  *      clock.c     how a reclaimer looks at all that are in use
  *      prim.h      the operating system
  *

@@ -144,7 +144,7 @@ test_budget(int parallelism)
     struct cpool_stats s = stats();
     CHECK(s.stacks_frozen >= n - budget && s.stacks_frozen < n);
     CHECK(s.stacks_resident + s.stacks_frozen == n);
-    CHECK(s.image_bytes >= s.stacks_frozen * 400);
+    CHECK(s.image_bytes >= s.stacks_frozen * 40);
     CHECK_EQ(s.freezes, s.stacks_frozen);
     CHECK_EQ(s.thaws, 0);
     size_t frozen = 0;

@@ -21,15 +21,24 @@ check(const char *from, size_t n, uint64_t seed)
     }
 }
 
+/* What images have beside words: a header, and two bits for each. */
+static size_t
+most_bytes(size_t bytes)
+{
+    const size_t words = bytes / 8 + 2;
+    return 16 + words * 8 + (words / 32 + 1) * 8;
+}
+
 static void
 expect(size_t count, size_t bytes)
 {
     struct cont_stack_stats stats;
     CHECK_EQ(cont__image_count(), count);
-    CHECK_EQ(cont__image_bytes(), bytes);
+    CHECK_EQ(cont__image_bytes() != 0, bytes != 0);
+    CHECK(cont__image_bytes() <= (bytes != 0 ? most_bytes(bytes) : 0));
     cont_stack_get_stats(&stats);
     CHECK_EQ(stats.frozen, count);
-    CHECK_EQ(stats.image_bytes, bytes);
+    CHECK_EQ(stats.image_bytes, cont__image_bytes());
 }
 
 static void
