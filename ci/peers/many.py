@@ -13,7 +13,7 @@ The parts, in bytes a thread:
     struct      thread state, first frames, what it waits for: the distance of two idents
     frames      malloc()'s bytes beyond that: further chunks of the data stack, and entry frames
                 below C functions.  (Whatever else the runtime allocates would be seen here)
-    image       live bytes of native stacks that are frozen
+    image       what native stacks that are frozen take in the heap
     stacks      a page for each stack that is not
     own         of this program: the slot of a list, the number that a thread is given, and the
                 method that `with` keeps

@@ -152,7 +152,7 @@ struct cpool_config {
     /* Freezing; the reasons of the defaults are in src/cpool/reclaim.c. */
     size_t stack_budget;                /* 0: 16,384 stacks with pages; beyond it, cold
                                            ones are frozen                            */
-    size_t freeze_max;                  /* 0: 8 KiB; larger live parts never are      */
+    size_t freeze_max;                  /* 0: 32 KiB; larger live parts never are     */
     int64_t freeze_age_ns;              /* 0: 1 s: parked this long => cold; less the
                                            more the budget is exceeded                */
     unsigned freeze_batch;              /* 0: 64 stacks frozen in one go, the most    */
@@ -325,7 +325,7 @@ struct cpool_stats {
     uint64_t extra_carriers;            /* OS threads made beyond max_carriers        */
     uint64_t runnable;                  /* approximate                                */
     size_t stacks_resident, stacks_frozen;  /* of all continuations of the process    */
-    size_t image_bytes;                 /* live bytes of the frozen ones, on the heap */
+    size_t image_bytes;                 /* what the frozen ones take, on the heap     */
     uint64_t freezes, thaws;            /* of tasks                                   */
 };
 void cpool_get_stats(struct cpool_stats *out);

@@ -39,7 +39,7 @@
 /* --- Freezing: defaults, with their reasons in reclaim.c -------------------------- */
 
 #define CPOOL__STACK_BUDGET     16384
-#define CPOOL__FREEZE_MAX       8192
+#define CPOOL__FREEZE_MAX       32768
 #define CPOOL__FREEZE_AGE_NS    INT64_C(1000000000)
 #define CPOOL__FREEZE_BATCH     64
 

@@ -41,10 +41,11 @@
  *
  *      budget 16,384   some 100 MB: what a program with as many threads would expect; below
  *                      it, no thread pays 6 us more for its wake-up
- *      max 8 KB        what was in two pages: a Python thread below one to three C functions
- *                      has 2 to 3 KB, below one with an array of its own, as sorted(), 5 KB.
- *                      Freezing leaves the live part and 150 bytes of 6.2 or 10.3 KB.  Beyond two
- *                      pages what is copied grows, and what is freed does not: 2 to 6 KB
+ *      max 32 KB       a Python thread has 2 to 3 KB below one to three C functions, 5 KB
+ *                      below one with an array of its own, as sorted(), 13 KB below twenty.  An
+ *                      image takes a third to a tenth of that (stack/delta.h), so freezing frees
+ *                      4 to 25 KB, and costs 10 us more for each 16 KB.  What is larger is rare,
+ *                      and would be read whole by whoever waits behind the monitor
  *      age 1 s         freezing and thawing cost about 10 us of CPU; at one park a second of
  *                      each task, that is 1/100,000 of a core a task.  When the budget is
  *                      exceeded n-fold, an n-th of it: a million threads may be started in

@@ -68,7 +68,7 @@ def stats():
     blocking call); 'parallelism' and 'max_carriers', see configure(); 'stacks_resident'
     (native stacks in use, but those that are frozen), 'stacks_idle' (kept for the next
     threads), 'stacks_frozen' (whose bytes are in the heap while their threads are parked),
-    'image_bytes' (how many bytes those are).
+    'image_bytes' (what these take there).
 
     Totals since the first virtual thread: 'started' and 'finished' (threads, with those
     of the runtime); 'parks', 'soft_parks' (those that kept no native stack, and
