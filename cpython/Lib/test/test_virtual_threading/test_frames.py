@@ -360,10 +360,10 @@ class MappingTests(FrameTestCase):
         # All insert equal and unequal keys with one hash.
         Key = self.key()
         shared = {}
-        keys = iter(range(COUNT))
+        keys = list(range(COUNT))
 
         def insert():
-            shared[Key(next(keys) % 4)] = 1
+            shared[Key(keys.pop() % 4)] = 1
 
         self.check(insert, None, states=('parked', 'pinned'))
         self.assertEqual(sorted(key.value for key in shared), [0, 1, 2, 3])
@@ -371,8 +371,8 @@ class MappingTests(FrameTestCase):
     def test_shared_set(self):
         Key = self.key()
         shared = set()
-        keys = iter(range(COUNT))
-        self.check(lambda: shared.add(Key(next(keys) % 4)), None,
+        keys = list(range(COUNT))
+        self.check(lambda: shared.add(Key(keys.pop() % 4)), None,
                    states=('parked', 'pinned'))
         self.assertEqual(sorted(key.value for key in shared), [0, 1, 2, 3])
 
