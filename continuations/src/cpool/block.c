@@ -15,8 +15,9 @@
  * others from running at all.
  *
  * A that lost takes its slot back if B sleeps, else a slot that nobody holds, or another one
- * whose holder sleeps, or queues in pool.wanting; every carrier looks there when it comes from a task, and the monitor
- * counts A as one that waits, so that a task that runs on is preempted.  errno survives.
+ * whose holder sleeps, or queues in pool.wanting; every carrier looks there when it comes from a
+ * task, and the monitor counts A as one that waits, so that a task that runs on is preempted.
+ * errno survives.
  *
  * The carrier that gets the slot: one that wants a slot, else a spare one, else a new one
  * up to max_carriers.  If there is none, A keeps its slot and the work waits.  All of them

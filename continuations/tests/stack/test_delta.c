@@ -53,7 +53,7 @@ test_alike(uint64_t *rng)
     const struct cont__template *of_a = cont__template_for(a, n);
     if (of_a != NULL && cont__delta_literals(of_a, a, n) == 0) {
         CHECK_EQ(cont__delta_literals(of_a, b, n), literals);
-        CHECK(cont__template_for(b, n) == of_a);
+        CHECK(literals > n / 2 || cont__template_for(b, n) == of_a);
     }
     check_round(of_a, b, n);
     check_round(of_a, a, n);
