@@ -43,9 +43,9 @@
  *                      it, no thread pays 6 us more for its wake-up
  *      max 32 KB       a Python thread has 2 to 3 KB below one to three C functions, 5 KB
  *                      below one with an array of its own, as sorted(), 13 KB below twenty.  An
- *                      image takes a third to a tenth of that (stack/delta.h), so freezing frees
- *                      4 to 25 KB, and costs 10 us more for each 16 KB.  What is larger is rare,
- *                      and would be read whole by whoever waits behind the monitor
+ *                      image takes a fifth to two fifths of that (stack/delta.h), so the more is
+ *                      live, the more is freed: 7 to 24 KB for 13 to 27 us more to wake.  What is
+ *                      larger is rare, and hand-offs wait while the monitor reads it whole
  *      age 1 s         freezing and thawing cost about 10 us of CPU; at one park a second of
  *                      each task, that is 1/100,000 of a core a task.  When the budget is
  *                      exceeded n-fold, an n-th of it: a million threads may be started in

@@ -14,8 +14,9 @@
 
 struct cont__image;
 
-/* Keeps [from, base), from the word on in which `from` is.  The pages stay until cont__run_give_back(), which may be called for
- * many at once; until then, and after it, the image is what counts.  NULL: no memory.
+/* Keeps [from, base), from the word on in which `from` is.  The pages stay until
+ * cont__run_give_back(), which may be called for many at once; until then, and after it, the
+ * image is what counts.  NULL: no memory.
  * Blocks: no.  Allocates: yes, and templates.  Switches: no.  Locks held: any. */
 struct cont__image *cont__image_make(struct cont_stack *s, char *from);
 
